@@ -1,0 +1,203 @@
+"""What a run is asked to do: one frozen class per stage, in from YAML and flags, checked once."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from wsi_pipeline.errors import ConfigError
+
+TISSUE_METHODS = ("otsu", "hsv", "histoprep", "none")
+CODECS = {"jpeg": 90, "webp": 90, "zstd": None, "jpegxl": None}
+"""Name to default quality; None for what is lossless and takes none."""
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every stage's configuration: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that change with any value."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _codec(text: object) -> object:
+    """Return ``name:quality`` or ``name`` with the default quality written out."""
+    name, _, quality = str(text).partition(":")
+    if name not in CODECS:
+        raise ValueError
+    default = CODECS[name]
+    if default is None:
+        if quality:
+            raise ValueError
+        return name
+    number = int(quality or default)
+    if not 1 <= number <= 100:
+        raise ValueError
+    return f"{name}:{number}"
+
+
+def _expected(what: str) -> dict[str, Any]:
+    return {"expected": what}
+
+
+class TileConfig(Config):
+    """What ``tile`` makes of a slide. Every field changes the result, so every field is in the digest."""
+
+    tile_size: int = Field(
+        1024,
+        ge=1,
+        le=16384,
+        description="Side of a stored tile in pixels.",
+        json_schema_extra=_expected("whole pixels from 1 to 16384"),
+    )
+    overlap: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of a tile's side that it has in common with its neighbour; "
+        "stride = tile_size - round(tile_size * overlap).",
+        json_schema_extra=_expected("a share from 0 to below 1 (0.2 is 20 %)"),
+    )
+    mpp: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="µm per stored pixel, exact, by area from the next finer level. "
+        "Without it, the pixels of `level` as they are.",
+        json_schema_extra=_expected("µm per pixel above 0, up to 100"),
+    )
+    level: int = Field(
+        0,
+        ge=0,
+        description="Pyramid level whose pixels are stored as they are; 0 is the finest.",
+        json_schema_extra=_expected("a level number, 0 or more"),
+    )
+    min_tissue: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="Least share of a tile's footprint that is tissue; 0 keeps every tile.",
+        json_schema_extra=_expected("a share from 0 to 1"),
+    )
+    edge: Literal["pad", "drop", "shift"] = Field(
+        "pad",
+        description="Tiles that reach past the slide: `pad` them white, `drop` them, or `shift` the last "
+        "ones back inside.",
+        json_schema_extra=_expected("pad, drop or shift"),
+    )
+    tissue: str = Field(
+        "otsu",
+        min_length=1,
+        description="How tissue is found: `otsu`, `hsv`, `histoprep`, `none` (everything is tissue), or a "
+        "folder with one mask per slide, named by slide_id, white on tissue.",
+        json_schema_extra=_expected("otsu, hsv, histoprep, none or a folder of masks"),
+    )
+    codec: Annotated[str, BeforeValidator(_codec)] = Field(
+        "jpeg:90",
+        description="How a tile is stored: `jpeg[:quality]`, `webp[:quality]`, or without loss "
+        "`zstd`, `jpegxl`.",
+        json_schema_extra=_expected("jpeg[:1-100], webp[:1-100], zstd or jpegxl"),
+    )
+    store: Literal["zarr", "none"] = Field(
+        "zarr",
+        description="`zarr` keeps the pixels; `none` keeps coordinates and metrics only.",
+        json_schema_extra=_expected("zarr or none"),
+    )
+    slide_mpp: float | None = Field(
+        None,
+        ge=0.01,
+        le=100,
+        description="µm per level-0 pixel of slides whose file does not say; a slide table's `mpp` "
+        "column goes before it.",
+        json_schema_extra=_expected("µm per pixel from 0.01 to 100"),
+    )
+
+    @model_validator(mode="after")
+    def _one_resolution(self) -> Self:
+        if self.mpp is not None and self.level != 0:
+            raise ConfigError("level and mpp: expected one of them, got both; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _tiles_move_on(self) -> Self:
+        if self.tile_size - round(self.tile_size * self.overlap) < 1:
+            raise ConfigError(
+                f"overlap: expected tiles at least 1 px apart, got a stride of 0 from "
+                f"tile_size {self.tile_size} and overlap {self.overlap}; take a smaller overlap"
+            )
+        return self
+
+
+def make_config(kind: type[ConfigT], *sources: Mapping[str, Any]) -> ConfigT:
+    """Return a checked configuration; later sources win over earlier ones.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown or a value is not what is expected; one line for each.
+    """
+    values: dict[str, Any] = {}
+    for source in sources:
+        values.update(source)
+    if unknown := sorted(map(str, values.keys() - kind.model_fields.keys())):
+        known = ", ".join(sorted(kind.model_fields))
+        raise ConfigError(f"unknown key {', '.join(unknown)}; known are {known}")
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentences(kind, error))) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read or is not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: expected a YAML file, got {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected lines 'key: value', got {type(values).__name__}")
+    return values
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return one line for every key whose value differs.
+
+    >>> differences({"overlap": 0.2, "edge": "pad"}, {"overlap": 0.5, "edge": "pad"})
+    ['overlap: was 0.2, now 0.5']
+    """
+    return [
+        f"{key}: was {before.get(key)}, now {after.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def expected_of(kind: type[Config], name: str) -> str:
+    """Return the words for what a field takes."""
+    extra = kind.model_fields[name].json_schema_extra
+    return str(extra["expected"]) if isinstance(extra, dict) else "another value"
+
+
+def _sentences(kind: type[Config], error: ValidationError) -> list[str]:
+    return [
+        f"{detail['loc'][0]}: expected {expected_of(kind, str(detail['loc'][0]))}, "
+        f"got {detail['input']!r}"
+        for detail in error.errors()
+    ]

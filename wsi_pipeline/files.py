@@ -1,0 +1,108 @@
+"""Files appear whole or not at all, and are recognised again by their content."""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsi_pipeline.errors import OutputError, SlideError
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Begins the name of every file that is still being written."""
+
+_SAMPLE_BYTES = 1 << 16
+_SAMPLES = 17  # first, last, and fifteen between: 1 MiB of a file of any size
+
+
+@contextmanager
+def published(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on leaving without an error it takes the name.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, the folder is missing or may not be written.
+    """
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _synchronise(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file under its name, or nothing."""
+    with published(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Return an error that says what kept a file from being written and what to do."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            advice = "the disk or the quota is full: make room and run the same command again"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            advice = "writing there is not allowed: choose another folder with -o"
+        case errno.ENOTDIR | errno.EEXIST:
+            advice = "a file is where a folder should be: choose another folder with -o"
+        case _:
+            advice = f"{error.strerror or error}: look at the disk and run the same command again"
+    return OutputError(f"cannot write {path}: {advice}")
+
+
+def _synchronise(path: Path) -> None:
+    """Have the bytes on the disk before the name says that they are."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What tells one content of a file from another without reading all of it."""
+
+    size_bytes: int
+    mtime_ns: int
+    """Kept for people; a copy of the same bytes is the same source."""
+    sha256: str
+    """Over the size and 17 samples of 64 KiB; over everything up to about 1 MiB."""
+
+    def same_source(self, other: "Fingerprint") -> bool:
+        """Whether size and sampled content agree."""
+        return (self.size_bytes, self.sha256) == (other.size_bytes, other.sha256)
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Return a file's fingerprint.
+
+    Raises
+    ------
+    SlideError
+        The file cannot be read.
+    """
+    try:
+        status = path.stat()
+        digest = hashlib.sha256(str(status.st_size).encode())
+        last = max(0, status.st_size - _SAMPLE_BYTES)
+        with path.open("rb") as handle:
+            for sample in range(_SAMPLES):
+                handle.seek(last * sample // (_SAMPLES - 1))
+                digest.update(handle.read(_SAMPLE_BYTES))
+    except OSError as error:
+        raise SlideError(
+            f"cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+    return Fingerprint(
+        size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest.hexdigest()
+    )

@@ -1,0 +1,147 @@
+"""Columns, types and meanings of every table that a run writes."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+
+_CHANNELS = ("gray", "red", "green", "blue", "hue", "saturation", "brightness")
+_QUANTILES = (5, 10, 25, 50, 75, 90, 95)
+_WORD = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+def _columns(*rows: tuple[str, pa.DataType, str]) -> tuple[Column, ...]:
+    return tuple(Column(name=name, type=kind, meaning=meaning) for name, kind, meaning in rows)
+
+
+def _channel_columns() -> tuple[Column, ...]:
+    ranges = {name: "0 to 255" for name in _CHANNELS} | {"hue": "0 to 179"}
+    spreads = [
+        (
+            f"{name}_{what}",
+            pa.float32(),
+            f"{words} of {name} over the tile's 64 x 64 sample, {ranges[name]}",
+        )
+        for name in _CHANNELS
+        for what, words in (("mean", "Mean"), ("std", "Standard deviation"))
+    ]
+    quantiles = [
+        (
+            f"{name}_q{percent}",
+            pa.uint8(),
+            f"{percent} % quantile of {name} over the tissue pixels of the sample",
+        )
+        for name in _CHANNELS
+        for percent in _QUANTILES
+    ]
+    return _columns(*spreads, *quantiles)
+
+
+METRIC_COLUMNS = (
+    *_columns(
+        (
+            "laplacian_var",
+            pa.float32(),
+            "Variance of the Laplacian (3 x 3, ksize 1) of the uncompressed gray tile: the paper's "
+            "sharpness; its root is HistoPrep's laplacian_std",
+        ),
+        (
+            "background",
+            pa.float32(),
+            "Share of pixels whose blurred gray is on the background's side of the slide's tissue threshold",
+        ),
+        ("black_pixels", pa.float32(), "Share of pixels with gray 0"),
+        ("white_pixels", pa.float32(), "Share of pixels with gray 255"),
+    ),
+    *_channel_columns(),
+)
+"""Null where the tile could not be read."""
+
+TILE_COLUMNS = (
+    *_columns(
+        ("slide_id", _WORD, "The slide; unique in the run"),
+        (
+            "tile",
+            pa.int32(),
+            "Index in the slide's Zarr array; row-major order of the grid",
+        ),
+        (
+            "x",
+            pa.int32(),
+            "Left edge in level-0 pixels of the whole canvas, as OpenSlide counts",
+        ),
+        ("y", pa.int32(), "Top edge in level-0 pixels"),
+        ("width", pa.int32(), "Level-0 pixels covered; may reach past the slide at the edge"),
+        ("height", pa.int32(), "Level-0 pixels covered"),
+        ("level", pa.int8(), "Pyramid level that was read"),
+        ("mpp", pa.float32(), "µm per stored pixel; null where the slide does not say"),
+        ("tissue", pa.float32(), "Share of the footprint that is tissue in the slide's mask"),
+        ("status", _WORD, "ok or unreadable; later stages add outlier"),
+        ("reason", _WORD, "Why the status is not ok"),
+        (
+            "crc32c",
+            pa.uint32(),
+            "Checksum of the stored bytes, compared by verify; null where nothing is stored",
+        ),
+    ),
+    *METRIC_COLUMNS,
+)
+"""One row per tile, in manifest/SLIDE.parquet."""
+
+SLIDE_COLUMNS = _columns(
+    ("slide_id", pa.string(), "Unique in the run; the name of the slide's array, manifest and overlay"),
+    ("path", pa.string(), "Where the slide was read"),
+    ("status", pa.string(), "done, failed or skipped"),
+    ("reason", pa.string(), "Why it failed or was skipped, or what is to be known of a done slide"),
+    ("tiles", pa.int32(), "Tiles stored: rows of the manifest, length of the array"),
+    ("tiles_unreadable", pa.int32(), "Tiles among them that could not be read"),
+    ("tiles_grid", pa.int32(), "Tiles of the whole grid, before those with little tissue were left out"),
+    ("backend", pa.string(), "What read the file"),
+    ("format", pa.string(), "File format or vendor"),
+    ("width", pa.int32(), "Level-0 pixels of the whole canvas"),
+    ("height", pa.int32(), "Level-0 pixels of the whole canvas"),
+    ("levels", pa.int8(), "Pyramid levels"),
+    ("mpp_x", pa.float32(), "µm per level-0 pixel; null where unknown"),
+    ("mpp_y", pa.float32(), "µm per level-0 pixel; null where unknown"),
+    ("mpp_note", pa.string(), "Where µm per pixel comes from, or why there is none"),
+    ("bounds_x", pa.int32(), "Scanned part in level-0 pixels: left edge"),
+    ("bounds_y", pa.int32(), "Scanned part: top edge"),
+    ("bounds_width", pa.int32(), "Scanned part: width"),
+    ("bounds_height", pa.int32(), "Scanned part: height"),
+    ("objective_power", pa.float32(), "As the file states it; never used to guess µm per pixel"),
+    ("scanner", pa.string(), "From the slide table, else the file's scanner name or serial"),
+    ("level", pa.int8(), "Pyramid level that was read"),
+    ("mpp", pa.float32(), "µm per stored pixel"),
+    ("tissue_threshold", pa.int16(), "Grey level between tissue and background"),
+    ("dark_field", pa.bool_(), "Tissue is bright on black (fluorescence)"),
+    ("tissue_share", pa.float32(), "Share of the scanned part that is tissue"),
+    ("stored_bytes", pa.int64(), "Size of the slide's shards"),
+    ("size_bytes", pa.int64(), "Size of the slide file"),
+    ("mtime_ns", pa.int64(), "Modification time of the slide file"),
+    ("fingerprint", pa.string(), "SHA-256 over size and 17 samples of the slide file"),
+    ("config_digest", pa.string(), "Digest of the settings that made it"),
+    ("seconds", pa.float32(), "Work, summed over workers"),
+    ("seconds_open", pa.float32(), "of which opening the file"),
+    ("seconds_mask", pa.float32(), "of which overview, mask and grid"),
+    ("seconds_decode", pa.float32(), "of which reading and decoding pixels"),
+    ("seconds_metrics", pa.float32(), "of which metrics"),
+    ("seconds_encode", pa.float32(), "of which encoding"),
+    ("seconds_write", pa.float32(), "of which writing"),
+    ("icc_profile", pa.binary(), "The file's colour profile; never applied"),
+)
+"""One row per slide, in slides.parquet; the columns of the user's slide table follow."""
+
+
+def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
+    """Return the Arrow schema of a table."""
+    return pa.schema([pa.field(column.name, column.type) for column in columns])

@@ -1,0 +1,1 @@
+"""The steps of a run: files in, files out, one record per slide."""

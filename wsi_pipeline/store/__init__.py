@@ -1,0 +1,1 @@
+"""Encoded tiles in sharded Zarr: names, bytes, writing and reading."""

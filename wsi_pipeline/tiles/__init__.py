@@ -1,0 +1,1 @@
+"""Which tiles a slide has, how each is read, and what is measured on it."""

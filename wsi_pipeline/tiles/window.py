@@ -1,0 +1,117 @@
+"""From a wanted resolution to what is read: which level, how large a window, how it is resized."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsi_pipeline.errors import SlideError
+from wsi_pipeline.geometry import Boxes
+from wsi_pipeline.slides.reader import SlideInfo, required_mpp
+from wsi_pipeline.tiles.grid import Edge, tile_grid
+
+SAME_RESOLUTION = 1e-3
+"""Relative difference up to which a level is the wanted resolution and is not resampled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tiles of ``tile_size`` stored pixels come from one level."""
+
+    level: int
+    tile_size: int
+    side_x_px: int
+    """Width of a tile's window in level pixels; equal to ``tile_size`` where nothing is resampled."""
+    side_y_px: int
+    stride_x: float
+    """Distance between windows in level pixels, before rounding to whole ones."""
+    stride_y: float
+    mpp: float | None
+    """µm per stored pixel, None where the slide does not say."""
+
+    def __post_init__(self) -> None:
+        if min(self.side_x_px, self.side_y_px, self.tile_size) < 1:
+            raise ValueError(f"sampling: expected sides of at least 1 px, got {self}")
+
+
+def sampling_at_level(info: SlideInfo, *, level: int, tile_size: int, stride: int) -> Sampling:
+    """Return how tiles come from one level as it is.
+
+    Raises
+    ------
+    SlideError
+        The slide has no such level.
+    """
+    if level >= len(info.levels):
+        raise SlideError(
+            f"level {level}: the slide has {len(info.levels)} (0 to {len(info.levels) - 1}); "
+            "choose one of them or a resolution with --mpp"
+        )
+    mpp = None if info.mpp is None else info.mpp * info.levels[level].downsample
+    return Sampling(
+        level=level,
+        tile_size=tile_size,
+        side_x_px=tile_size,
+        side_y_px=tile_size,
+        stride_x=stride,
+        stride_y=stride,
+        mpp=mpp,
+    )
+
+
+def sampling_at_mpp(info: SlideInfo, *, mpp: float, tile_size: int, stride: int, slide: str) -> Sampling:
+    """Return how tiles of an exact resolution come from the next finer level.
+
+    Raises
+    ------
+    SlideError
+        The slide states no µm/px, or was scanned more coarsely than what is wanted.
+    """
+    mpp_x, mpp_y = required_mpp(info, slide)
+    wanted_x, wanted_y = mpp / mpp_x, mpp / mpp_y  # level-0 pixels per stored pixel
+    if min(wanted_x, wanted_y) < 1 - SAME_RESOLUTION:
+        raise SlideError(
+            f"{slide}: --mpp {mpp:g} is finer than the scan ({mpp_x:g} x {mpp_y:g} µm/px); "
+            "pixels that were never scanned are not made up: ask for the scan's or a coarser one"
+        )
+    level = max(
+        index
+        for index, at in enumerate(info.levels)
+        if index == 0
+        or (
+            at.downsample_x <= wanted_x * (1 + SAME_RESOLUTION)
+            and at.downsample_y <= wanted_y * (1 + SAME_RESOLUTION)
+        )
+    )
+    shrink_x = _settled(wanted_x / info.levels[level].downsample_x)
+    shrink_y = _settled(wanted_y / info.levels[level].downsample_y)
+    return Sampling(
+        level=level,
+        tile_size=tile_size,
+        side_x_px=round(tile_size * shrink_x),
+        side_y_px=round(tile_size * shrink_y),
+        stride_x=stride * shrink_x,
+        stride_y=stride * shrink_y,
+        mpp=mpp,
+    )
+
+
+def _settled(shrink: float) -> float:
+    """Return 1 where the level is the wanted resolution."""
+    return 1.0 if abs(shrink - 1) <= SAME_RESOLUTION else shrink
+
+
+def windows_px(info: SlideInfo, sampling: Sampling, *, edge: Edge) -> Boxes:
+    """Return every tile's window in pixels of the sampled level, ``(count, 4)``, row by row."""
+    return tile_grid(
+        info.bounds_px(sampling.level),
+        side_px=(sampling.side_x_px, sampling.side_y_px),
+        stride=(sampling.stride_x, sampling.stride_y),
+        edge=edge,
+    )
+
+
+def footprints0(info: SlideInfo, level: int, windows: Boxes) -> Boxes:
+    """Return level windows as level-0 boxes, ``(count, 4)``, rounded to whole pixels."""
+    at = info.levels[level]
+    scale = np.array([at.downsample_x, at.downsample_y, at.downsample_x, at.downsample_y])
+    return np.floor(windows * scale + 0.5).astype(np.int32)

@@ -1,0 +1,1 @@
+"""Where the tissue is: overview to mask, mask to coverage."""
