@@ -1,13 +1,16 @@
 """From a path to an open reader: looks into the file, not at its name."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import openslide
 
 from wsi_pipeline.errors import SlideError
+from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.flat_backend import FlatReader
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
-from wsi_pipeline.slides.reader import SlideReader
+from wsi_pipeline.slides.reader import SlideInfo, SlideReader
 from wsi_pipeline.slides.tiff_backend import TiffReader
 
 _FLAT_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
@@ -35,6 +38,30 @@ def open_slide(path: Path) -> SlideReader:
         f"no backend opens it: it begins with {head[:8]!r}, which is no TIFF, PNG or JPEG, "
         "and OpenSlide does not know it; is it a slide, and complete?"
     )
+
+
+def open_source(source: SlideSource, *, slide_mpp: float | None) -> SlideReader:
+    """Return a reader whose µm/px are the slide table's, the file's, or ``slide_mpp``, in this order."""
+    reader = open_slide(Path(source.path))
+    if source.mpp is not None:
+        return _Restated(reader=reader, info=reader.info.with_mpp(source.mpp, source="the slide table"))
+    if reader.info.mpp is None and slide_mpp is not None:
+        return _Restated(reader=reader, info=reader.info.with_mpp(slide_mpp, source="--slide-mpp"))
+    return reader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Restated:
+    """A reader of whose pixels the user knows the size better."""
+
+    reader: SlideReader
+    info: SlideInfo
+
+    def read(self, level: int, window_px: Box) -> Rgb:
+        return self.reader.read(level, window_px)
+
+    def close(self) -> None:
+        self.reader.close()
 
 
 def _head(path: Path) -> bytes:

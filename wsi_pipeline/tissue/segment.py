@@ -15,6 +15,10 @@ SegmentMethod: TypeAlias = Literal["otsu", "hsv", "histoprep", "none"]
 BLUR_SIGMA_PX = 1.0
 """Gaussian blur before thresholding, of the overview and of every tile (HistoPrep 2.0.5's command line)."""
 
+DARKEST_PICTURE = 32
+"""An image of colour channels whose brightest value is below is looked at as a possible raster of classes."""
+
+_MOST_CLASSES = 32  # more than a label mask has, fewer than the grey levels of any photograph
 _BLUR_KERNEL_PX = 5  # int(3.5 * sigma + 0.5), made odd: HistoPrep's truncation
 
 _OTSU_MULTIPLIER = 1.05  # HistoPrep's default: slightly more tissue than Otsu alone
@@ -114,8 +118,8 @@ def class_raster_reason(rgb: Rgb, *, channels: int) -> str | None:
         How many the file stores: 1 for gray.
     """
     values = np.unique(rgb)
-    few = 2 <= values.size <= 32  # more classes than any label mask has, fewer than any photograph's grey levels
-    if not few or (channels > 1 and values[-1] >= 32):
+    few = 2 <= values.size <= _MOST_CLASSES
+    if not few or (channels > 1 and values[-1] >= DARKEST_PICTURE):
         return None
     listed = ", ".join(str(value) for value in values[:6]) + (", …" if values.size > 6 else "")
     return (

@@ -1,0 +1,239 @@
+"""From what the user names (files, folders, globs, a table) to the slides of a run."""
+
+import glob
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.slides.reader import PLAUSIBLE_MPP
+
+SLIDE_SUFFIXES = frozenset(
+    ".svs .tif .tiff .ndpi .mrxs .scn .bif .vms .vmu .svslide .dcm .czi .png .jpg .jpeg".split()
+)
+"""Names that a folder is searched for; what a file really is, its content tells."""
+
+TABLE_SUFFIXES = frozenset({".csv", ".parquet"})
+_TEXT_COLUMNS = ("path", "slide_id", "patient_id", "scanner", "centre", "annotation")  # "007" stays "007"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideSource:
+    """One slide of a run, before it is opened."""
+
+    slide_id: str
+    """Unique in the run; the name of its files."""
+    path: str
+    """Absolute."""
+    mpp: float | None = None
+    """µm per level-0 pixel as the user's table states it."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """The other columns of the user's table."""
+    skip_reason: str | None = None
+    """Why it is not a slide, where a folder holds other files too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    path: str
+    slide_id: str | None = None
+    mpp: float | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    skip_reason: str | None = None
+
+
+def find_slides(
+    arguments: Sequence[str], *, known: Mapping[str, str] | None = None
+) -> tuple[SlideSource, ...]:
+    """Return the slides that files, folders, globs and tables name, ordered by slide_id.
+
+    Parameters
+    ----------
+    arguments
+        What the user named. Folders are searched with their subfolders.
+    known
+        Path to slide_id of an earlier run on the same run directory: those names stay.
+
+    Raises
+    ------
+    ConfigError
+        An argument names nothing, or a table cannot be used.
+    """
+    unique: dict[str, _Candidate] = {}
+    for argument in arguments:
+        for candidate in _candidates(argument):
+            unique.setdefault(candidate.path, candidate)
+    if not unique:
+        raise ConfigError(f"no files in {', '.join(arguments)}; name slides, folders, globs or a table")
+    slides = [each for each in unique.values() if each.skip_reason is None]
+    others = [each for each in unique.values() if each.skip_reason is not None]
+    if not slides:
+        raise ConfigError(
+            f"no slides in {', '.join(arguments)}; looked for files ending in {' '.join(sorted(SLIDE_SUFFIXES))}"
+        )
+    ids = _slide_ids(slides, known or {})
+    ids |= _slide_ids(others, known or {}, taken=frozenset(ids.values()))
+    sources = [
+        SlideSource(
+            slide_id=ids[each.path],
+            path=each.path,
+            mpp=each.mpp,
+            columns=each.columns,
+            skip_reason=each.skip_reason,
+        )
+        for each in unique.values()
+    ]
+    return tuple(sorted(sources, key=lambda source: source.slide_id))
+
+
+def share_of(sources: Sequence[SlideSource], *, part: int, parts: int) -> tuple[SlideSource, ...]:
+    """Return every ``parts``-th slide, beginning with number ``part`` (1 is the first)."""
+    return tuple(sources[part - 1 :: parts])
+
+
+def _candidates(argument: str) -> Iterator[_Candidate]:
+    path = Path(argument)
+    if path.is_dir() and path.suffix.lower() not in SLIDE_SUFFIXES:
+        yield from _in_folder(path)
+    elif path.suffix.lower() in TABLE_SUFFIXES:
+        yield from _in_table(path)
+    elif os.path.lexists(path):
+        yield _Candidate(path=_absolute(path))
+    elif matches := sorted(glob.glob(argument, recursive=True)):
+        for match in matches:
+            yield from _candidates(match)
+    else:
+        raise ConfigError(f"{argument}: no such file, folder or match; check the spelling, or quote a glob")
+
+
+def _in_folder(folder: Path) -> Iterator[_Candidate]:
+    """Yield slides below a folder, and other files with the reason why they are none."""
+    entries = sorted(folder.iterdir())
+    with_data_folder = {entry.stem for entry in entries if entry.suffix.lower() == ".mrxs"}
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.suffix.lower() in SLIDE_SUFFIXES:
+            yield _Candidate(path=_absolute(entry))
+        elif not entry.is_dir():
+            yield _Candidate(path=_absolute(entry), skip_reason=_not_a_slide(entry))
+        elif entry.name not in with_data_folder:
+            yield from _in_folder(entry)
+
+
+def _not_a_slide(path: Path) -> str:
+    ending = f"files ending in {path.suffix}" if path.suffix else "files without an ending"
+    return f"not taken for a slide: {ending} are left out of folders; name the file itself to have it tried"
+
+
+def _in_table(path: Path) -> Iterator[_Candidate]:
+    rows = _table_rows(path)
+    for number, row in enumerate(rows, start=1):
+        where = f"{path}, row {number}"
+        named = row.pop("path", None)
+        if not isinstance(named, str) or not named.strip():
+            raise ConfigError(f"{where}: expected a path, got {named!r}")
+        slide_id = row.pop("slide_id", None)
+        yield _Candidate(
+            path=_absolute(path.parent / named),
+            slide_id=None if slide_id is None else _checked_id(str(slide_id), where),
+            mpp=_checked_mpp(row.pop("mpp", None), where),
+            columns=row,
+        )
+
+
+def _table_rows(path: Path) -> list[dict[str, Any]]:
+    """Return a table's rows; missing values are None."""
+    import pandas as pd  # noqa: PLC0415  only tables need it, and it takes half a second to import
+
+    try:
+        if path.suffix.lower() == ".csv":
+            table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, "object"))
+        else:
+            table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected a CSV or Parquet table, got {error}") from error
+    if "path" not in table.columns:
+        raise ConfigError(f"{path}: expected a column 'path', got {', '.join(map(str, table.columns))}")
+    if table.empty:
+        raise ConfigError(f"{path}: expected a row per slide, got none")
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+def _checked_id(slide_id: str, where: str) -> str:
+    if "/" in slide_id or "\0" in slide_id or slide_id.startswith((".", "__")) or not slide_id:
+        raise ConfigError(
+            f"{where}: slide_id {slide_id!r} cannot name a file; leave out '/', and '.' or '__' at its start"
+        )
+    return slide_id
+
+
+def _checked_mpp(value: Any, where: str) -> float | None:
+    if value is None:
+        return None
+    low, high = PLAUSIBLE_MPP
+    try:
+        mpp = float(value)
+    except (TypeError, ValueError):
+        mpp = -1.0
+    if not low <= mpp <= high:
+        raise ConfigError(f"{where}: mpp: expected {low:g} to {high:g} µm per pixel, got {value!r}")
+    return mpp
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  keeps the name of a link, which resolve() would lose
+
+
+def _slide_ids(
+    candidates: Iterable[_Candidate], known: Mapping[str, str], *, taken: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Return path to slide_id: the table's, the earlier run's, or the shortest name that is unique.
+
+    A name is the file's stem; where two files share it, folders are put before it, and where they
+    share the folder too, the ending is kept.
+    """
+    ids: dict[str, str] = {}
+    paths = []
+    for each in candidates:
+        given = each.slide_id or known.get(each.path)
+        if given is None:
+            paths.append(each.path)
+        else:
+            ids[each.path] = given
+    repeated = [name for name, count in Counter(ids.values()).items() if count > 1]
+    if repeated:
+        raise ConfigError(f"slide_id: expected one per slide, got {', '.join(sorted(repeated))} more than once")
+    taken |= {*ids.values(), *known.values()}
+    depth = 0
+    while paths:
+        names = {path: _name(path, depth) for path in paths}
+        count = Counter(names.values())
+        settled = [path for path in paths if count[names[path]] == 1 and names[path] not in taken]
+        ids.update((path, names[path]) for path in settled)
+        taken |= {names[path] for path in settled}
+        paths = [path for path in paths if path not in ids]
+        depth += 1
+    return ids
+
+
+def _name(path: str, depth: int) -> str:
+    """Return the stem with ``depth`` things around it that tell it apart, at last a digest of the path.
+
+    >>> [_name("/data/north/a.svs", depth) for depth in (0, 1, 2, 3)]
+    ['a', 'north_a', 'north_a.svs', 'data_north_a.svs']
+    """
+    parts = [part for part in Path(path).parts if part != "/"]
+    stem = Path(path).stem.removesuffix(".ome").lstrip("._") or parts[-1].replace(".", "-")
+    if depth == 0:
+        return stem
+    if depth == 1:
+        return "_".join([*parts[-2:-1], stem])
+    if depth <= len(parts):
+        return "_".join(parts[-depth:])
+    return f"{stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"

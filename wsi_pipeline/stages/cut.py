@@ -1,0 +1,360 @@
+"""One slide on its way through a run: planned, cut in units of whole shards, finished.
+
+Every function is idempotent: it looks at what is on the disk, writes under temporary names, and
+publishes its record last. Two copies at once do no harm.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from wsi_pipeline.config import TileConfig
+from wsi_pipeline.errors import SlideError, TileError
+from wsi_pipeline.files import Fingerprint, fingerprint, publish_bytes
+from wsi_pipeline.geometry import Rgb
+from wsi_pipeline.provenance import code_version
+from wsi_pipeline.report.overlay import draw_overlay, draw_scale_bar
+from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
+from wsi_pipeline.slides.find import SlideSource
+from wsi_pipeline.slides.open import open_source
+from wsi_pipeline.slides.reader import SlideInfo, SlideReader
+from wsi_pipeline.stages.plan import (
+    Picture,
+    TilePlan,
+    no_tiles_reason,
+    plan_slide,
+    read_plan,
+    write_plan,
+)
+from wsi_pipeline.stages.run_directory import (
+    RunDirectory,
+    SlideRecord,
+    from_json,
+    to_json,
+    write_record,
+)
+from wsi_pipeline.stages.stage import StepClock
+from wsi_pipeline.store.codec import encode_tile
+from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
+from wsi_pipeline.store.writer import checksum, publish_array, write_shard
+from wsi_pipeline.tables import read_table, table_metadata, table_of, write_table
+from wsi_pipeline.tiles.metrics import tile_metrics
+from wsi_pipeline.tiles.read import read_tiles
+
+UNIT_TILES = 8 * SHARD_TILES
+"""Tiles of a work unit: 512 of 1024 px are about 10 s of one core and 80 MB."""
+
+OVERLAY_QUALITY = 88
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideJob:
+    """One slide to be cut into one run."""
+
+    source: SlideSource
+    run: RunDirectory
+    config: TileConfig
+    redo: bool = False
+    """Begin anew, whatever an interrupted attempt has left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitJob:
+    """A range of one slide's tiles: whole shards."""
+
+    slide: SlideJob
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What planning a slide gave: how many tiles it will have, or already its record."""
+
+    tiles: int
+    record: SlideRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitDone:
+    """What cutting a unit gave."""
+
+    tiles: int
+    stored_bytes: int
+
+
+def begin_slide(job: SlideJob) -> Begun:
+    """Plan a slide; one of a single unit is cut and finished at once, while it is open."""
+    source = fingerprint(Path(job.source.path))
+    if not job.redo and (tiles := _tiles_of_interrupted(job, source)) is not None:
+        return Begun(tiles=tiles)
+    clear_slide(job.run, job.source.slide_id)
+    clock = StepClock()
+    with clock.step("open"):
+        reader = open_source(job.source, slide_mpp=job.config.slide_mpp)
+    try:
+        with clock.step("mask"):
+            plan, picture = plan_slide(reader, job.source, job.config)
+        about = _about(reader.info, plan, job, source)
+        write_plan(_plan_path(job), plan, picture)
+        publish_bytes(_begun_path(job), to_json({**about, "seconds": clock.seconds}))
+        if plan.tiles > UNIT_TILES:
+            return Begun(tiles=plan.tiles)
+        for unit in units_of(job, plan.tiles):
+            _cut(reader, plan, unit, StepClock())
+    finally:
+        reader.close()
+    return Begun(tiles=plan.tiles, record=finish_slide(job))
+
+
+def _tiles_of_interrupted(job: SlideJob, source: Fingerprint) -> int | None:
+    """Return how many tiles an interrupted attempt with these settings and this source planned."""
+    try:
+        begun = from_json(_begun_path(job).read_bytes())
+    except FileNotFoundError:
+        return None
+    same = begun["config_digest"] == job.config.digest() and begun["fingerprint"] == source.sha256
+    return int(begun["tiles"]) if same else None
+
+
+def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
+    """Return the units of a slide: a function of its tiles alone."""
+    return [
+        UnitJob(slide=job, first=first, end=min(tiles, first + UNIT_TILES))
+        for first in range(0, tiles, UNIT_TILES)
+    ]
+
+
+def cut_unit(unit: UnitJob) -> UnitDone:
+    """Read, measure, encode and store a unit's tiles, unless its record is there."""
+    path = _unit_path(unit)
+    if path.exists():
+        return _unit_done(read_table(path))
+    plan, _ = read_plan(_plan_path(unit.slide))
+    clock = StepClock()
+    with clock.step("open"):
+        reader = open_source(unit.slide.source, slide_mpp=unit.slide.config.slide_mpp)
+    try:
+        return _unit_done(_cut(reader, plan, unit, clock))
+    finally:
+        reader.close()
+
+
+def finish_slide(job: SlideJob) -> SlideRecord:
+    """Publish array, overlay and manifest of a slide whose units are done, then its record."""
+    plan, picture = read_plan(_plan_path(job))
+    clock = StepClock()
+    parts = [read_table(_unit_path(unit)) for unit in units_of(job, plan.tiles)]
+    about = from_json(_begun_path(job).read_bytes())
+    for seconds in (about.pop("seconds"), *(_unit_seconds(part) for part in parts)):
+        clock.add(seconds)
+    table = pa.concat_tables([table_of(TILE_COLUMNS, {}), *parts]).combine_chunks()
+    bad = _unreadable(table)
+    if plan.tiles and len(bad) == plan.tiles:
+        raise SlideError(f"none of its {plan.tiles} tiles can be read; the first: {_first_reason(table)}")
+    with clock.step("write"):
+        _publish(job, plan, picture, table, about)
+    values = {
+        **about,
+        "tiles_unreadable": len(bad),
+        "stored_bytes": sum(_unit_done(part).stored_bytes for part in parts),
+        **_seconds_columns(clock),
+    }
+    reason = no_tiles_reason(plan, job.config)
+    if bad:
+        reason = f"{len(bad)} of {plan.tiles} tiles unreadable; the first: {_first_reason(table)}"
+    record = SlideRecord(
+        slide_id=job.source.slide_id,
+        path=job.source.path,
+        status="done",
+        reason=reason,
+        values={**values, **job.source.columns},
+    )
+    write_record(job.run, record)
+    shutil.rmtree(job.run.work(job.source.slide_id), ignore_errors=True)
+    return record
+
+
+def clear_slide(run: RunDirectory, slide_id: str) -> None:
+    """Remove all of a slide, its record first: what is not done must not look done."""
+    for path in (run.record(slide_id), run.manifest(slide_id), run.overlay(slide_id)):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(run.array(slide_id), ignore_errors=True)
+    shutil.rmtree(run.work(slide_id), ignore_errors=True)
+
+
+def _cut(
+    reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock
+) -> pa.Table:
+    """Carry out one unit of a plan and return its part of the manifest."""
+    job, config = unit.slide, unit.slide.config
+    array = job.run.array(job.source.slide_id)
+    tiles = read_tiles(reader, plan.sampling, plan.windows[unit.first : unit.end])
+    rows: list[dict[str, Any]] = []
+    stored_bytes = 0
+    for first in range(unit.first, unit.end, SHARD_TILES):
+        chunks: list[bytes | None] = []
+        for _ in range(first, min(unit.end, first + SHARD_TILES)):
+            with clock.step("decode"):
+                tile = next(tiles)
+            chunk, row = _measured(tile, plan, config, clock)
+            chunks.append(chunk)
+            rows.append(row)
+        if config.store == "zarr":
+            with clock.step("write"):
+                stored_bytes += write_shard(array, first // SHARD_TILES, chunks)
+    table = _manifest_part(rows, plan, unit)
+    metadata = {"stored_bytes": str(stored_bytes), "seconds": json.dumps(clock.seconds)}
+    write_table(_unit_path(unit), table, metadata=metadata)
+    return table.replace_schema_metadata(metadata)
+
+
+def _measured(
+    tile: Rgb | TileError, plan: TilePlan, config: TileConfig, clock: StepClock
+) -> tuple[bytes | None, dict[str, Any]]:
+    """Return a tile's stored bytes and its metrics."""
+    if isinstance(tile, TileError):
+        return None, {"status": "unreadable", "reason": str(tile)}
+    with clock.step("metrics"):
+        row: dict[str, Any] = {
+            "status": "ok",
+            **tile_metrics(tile, threshold=plan.threshold, dark_field=plan.dark_field),
+        }
+    if config.store == "none":
+        return None, row
+    with clock.step("encode"):
+        chunk = encode_tile(tile, config.codec)
+    return chunk, {**row, "crc32c": checksum(chunk)}
+
+
+def _manifest_part(rows: list[dict[str, Any]], plan: TilePlan, unit: UnitJob) -> pa.Table:
+    count = unit.end - unit.first
+    boxes0 = plan.footprints0[unit.first : unit.end]
+    values: dict[str, Any] = {
+        "slide_id": [unit.slide.source.slide_id] * count,
+        "tile": np.arange(unit.first, unit.end, dtype=np.int32),
+        "x": boxes0[:, 0],
+        "y": boxes0[:, 1],
+        "width": boxes0[:, 2],
+        "height": boxes0[:, 3],
+        "level": np.full(count, plan.sampling.level, dtype=np.int8),
+        "mpp": [plan.sampling.mpp] * count,
+        "tissue": plan.tissue[unit.first : unit.end],
+    }
+    for name in ("status", "reason", "crc32c", *(column.name for column in METRIC_COLUMNS)):
+        values[name] = [row.get(name) for row in rows]
+    return table_of(TILE_COLUMNS, values)
+
+
+def _publish(
+    job: SlideJob, plan: TilePlan, picture: Picture, table: pa.Table, about: dict[str, Any]
+) -> None:
+    run, slide_id = job.run, job.source.slide_id
+    if job.config.store == "zarr":
+        layout = ArrayLayout(
+            tiles=plan.tiles, tile_size=plan.sampling.tile_size, codec=job.config.codec
+        )
+        publish_array(run.array(slide_id), layout)
+    publish_bytes(run.overlay(slide_id), _overlay_bytes(plan, picture, _unreadable(table), slide_id))
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "config_digest": job.config.digest(),
+        "fingerprint": about["fingerprint"],
+        "code_version": code_version(),
+    }
+    write_table(run.manifest(slide_id), table, metadata=metadata)
+
+
+def _overlay_bytes(plan: TilePlan, picture: Picture, bad: list[int], slide_id: str) -> bytes:
+    scale = np.array([picture.downsample_x, picture.downsample_y] * 2)
+    offset0 = np.array([picture.x0, picture.y0, 0, 0])
+    drawn = draw_overlay(
+        picture.rgb,
+        tissue=picture.tissue,
+        boxes=np.round((plan.footprints0 - offset0) / scale).astype(np.int32),
+        bad=bad,
+        caption=f"{slide_id}   {plan.tiles} of {plan.grid_tiles} tiles, {plan.tissue_share:.0%} tissue",
+    )
+    mpp = plan.sampling.mpp
+    if mpp is not None and plan.tiles:
+        mpp0 = mpp * plan.sampling.tile_size / plan.footprints0[0, 2]
+        drawn = draw_scale_bar(drawn, um_per_px=float(mpp0) * picture.downsample_x)
+    bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, OVERLAY_QUALITY])[1].tobytes()
+
+
+def _about(
+    info: SlideInfo, plan: TilePlan, job: SlideJob, source: Fingerprint
+) -> dict[str, Any]:
+    """Return the columns of slides.parquet that are known before any tile is read."""
+    return {
+        "tiles": plan.tiles,
+        "tiles_grid": plan.grid_tiles,
+        "backend": info.backend,
+        "format": info.format,
+        "width": info.size0.width,
+        "height": info.size0.height,
+        "levels": len(info.levels),
+        "mpp_x": info.mpp_x,
+        "mpp_y": info.mpp_y,
+        "mpp_note": info.mpp_note,
+        "bounds_x": info.bounds0.x,
+        "bounds_y": info.bounds0.y,
+        "bounds_width": info.bounds0.width,
+        "bounds_height": info.bounds0.height,
+        "objective_power": info.objective_power,
+        "scanner": info.scanner,
+        "level": plan.sampling.level,
+        "mpp": plan.sampling.mpp,
+        "tissue_threshold": plan.threshold,
+        "dark_field": plan.dark_field,
+        "tissue_share": plan.tissue_share,
+        "size_bytes": source.size_bytes,
+        "mtime_ns": source.mtime_ns,
+        "fingerprint": source.sha256,
+        "config_digest": job.config.digest(),
+        "icc_profile": info.icc_profile,
+    }
+
+
+def _unit_done(part: pa.Table) -> UnitDone:
+    return UnitDone(tiles=part.num_rows, stored_bytes=int(table_metadata(part)["stored_bytes"]))
+
+
+def _unit_seconds(part: pa.Table) -> dict[str, float]:
+    seconds: dict[str, float] = json.loads(table_metadata(part)["seconds"])
+    return seconds
+
+
+def _seconds_columns(clock: StepClock) -> dict[str, float]:
+    steps = {f"seconds_{name}": seconds for name, seconds in clock.seconds.items()}
+    return {**steps, "seconds": sum(clock.seconds.values())}
+
+
+def _unreadable(table: pa.Table) -> list[int]:
+    """Return the tiles that could not be read."""
+    statuses = table.column("status").to_pylist()
+    return [tile for tile, status in enumerate(statuses) if status == "unreadable"]
+
+
+def _first_reason(table: pa.Table) -> str:
+    return next(reason for reason in table.column("reason").to_pylist() if reason)
+
+
+def _plan_path(job: SlideJob) -> Path:
+    return job.run.work(job.source.slide_id) / "plan.npz"
+
+
+def _begun_path(job: SlideJob) -> Path:
+    return job.run.work(job.source.slide_id) / "begun.json"
+
+
+def _unit_path(unit: UnitJob) -> Path:
+    work = unit.slide.run.work(unit.slide.source.slide_id)
+    return work / f"tiles-{unit.first:08d}.parquet"

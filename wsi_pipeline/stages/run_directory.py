@@ -1,0 +1,203 @@
+"""A run directory: where everything lies, and one record per slide as the truth about it."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from wsi_pipeline.config import TileConfig, differences
+from wsi_pipeline.errors import ConfigError, OutputError
+from wsi_pipeline.files import Fingerprint, publish_bytes
+from wsi_pipeline.provenance import library_versions
+from wsi_pipeline.schema import SCHEMA_VERSION, SLIDE_COLUMNS
+from wsi_pipeline.tables import table_of_rows, write_table
+
+SlideStatus: TypeAlias = Literal["done", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDirectory:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def store(self) -> Path:
+        """The Zarr group."""
+        return self.path / "tiles.zarr"
+
+    @property
+    def slides_table(self) -> Path:
+        """One row per slide."""
+        return self.path / "slides.parquet"
+
+    @property
+    def run_json(self) -> Path:
+        """Settings, versions and times."""
+        return self.path / "run.json"
+
+    @property
+    def manifests(self) -> Path:
+        """One table per slide."""
+        return self.path / "manifest"
+
+    @property
+    def records(self) -> Path:
+        """One JSON file per slide: what slides.parquet is made from."""
+        return self.path / ".state" / "slides"
+
+    def array(self, slide_id: str) -> Path:
+        """Return a slide's Zarr array."""
+        return self.store / slide_id
+
+    def manifest(self, slide_id: str) -> Path:
+        """Return a slide's table of tiles."""
+        return self.manifests / f"{slide_id}.parquet"
+
+    def overlay(self, slide_id: str) -> Path:
+        """Return the picture of a slide with its tissue and tiles."""
+        return self.path / "overlays" / f"{slide_id}.jpg"
+
+    def record(self, slide_id: str) -> Path:
+        """Return a slide's record; where it says done, everything else is in place."""
+        return self.records / f"{slide_id}.json"
+
+    def work(self, slide_id: str) -> Path:
+        """Return the folder of a slide that is being cut; gone when it is done."""
+        return self.path / ".state" / "work" / slide_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideRecord:
+    """What became of one slide."""
+
+    slide_id: str
+    path: str
+    status: SlideStatus
+    reason: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Further columns of slides.parquet, the user's own among them."""
+
+    @property
+    def tiles(self) -> int:
+        """Tiles stored."""
+        return int(self.values.get("tiles") or 0)
+
+    def row(self) -> dict[str, Any]:
+        """Return the slide's row of slides.parquet."""
+        own = {name: getattr(self, name) for name in ("slide_id", "path", "status", "reason")}
+        return {**self.values, **own}
+
+
+def write_record(run: RunDirectory, record: SlideRecord) -> None:
+    """Write a slide's record whole."""
+    publish_bytes(run.record(record.slide_id), to_json(record.row()))
+
+
+def read_record(run: RunDirectory, slide_id: str) -> SlideRecord | None:
+    """Return what is known of a slide, or None where nothing is."""
+    try:
+        row = from_json(run.record(slide_id).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{run.record(slide_id)}: cannot be read ({error}); remove it to redo the slide") from error
+    own = {name: row.pop(name) for name in ("slide_id", "path", "status", "reason")}
+    return SlideRecord(**own, values=row)
+
+
+def read_records(run: RunDirectory) -> list[SlideRecord]:
+    """Return every slide's record, ordered by slide_id."""
+    names = sorted(path.stem for path in run.records.glob("*.json"))
+    records = [read_record(run, name) for name in names]
+    return [record for record in records if record is not None]
+
+
+def write_slides_table(run: RunDirectory, records: Sequence[SlideRecord]) -> None:
+    """Write slides.parquet from the records."""
+    ordered = sorted(records, key=lambda record: record.slide_id)
+    table = table_of_rows(SLIDE_COLUMNS, [record.row() for record in ordered])
+    write_table(run.slides_table, table, metadata={"schema_version": SCHEMA_VERSION})
+
+
+def record_fingerprint(record: SlideRecord) -> Fingerprint:
+    """Return the source that a record was made from."""
+    return Fingerprint(
+        size_bytes=record.values["size_bytes"],
+        mtime_ns=record.values["mtime_ns"],
+        sha256=record.values["fingerprint"],
+    )
+
+
+def check_run_directory(run: RunDirectory, config: TileConfig, *, overwrite: bool) -> None:
+    """Refuse a run directory that is a file or was made with other settings.
+
+    Raises
+    ------
+    ConfigError
+        The message shows every setting that differs.
+    """
+    if run.path.exists() and not run.path.is_dir():
+        raise ConfigError(f"{run.path}: expected a folder to write to, got a file; choose another with -o")
+    before = read_run_json(run)
+    if before is None or overwrite:
+        return
+    changed = differences(before.get("config", {}), config.model_dump(mode="json"))
+    if changed:
+        raise ConfigError(
+            f"{run.path} was made with other settings ({'; '.join(changed)}); "
+            "use the same ones, another folder with -o, or --overwrite to redo its slides"
+        )
+
+
+def read_run_json(run: RunDirectory) -> dict[str, Any] | None:
+    """Return what run.json says, or None where there is none."""
+    try:
+        content: dict[str, Any] = json.loads(run.run_json.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{run.run_json}: cannot be read ({error}); is {run.path} a run directory?") from error
+    return content
+
+
+def write_run_json(run: RunDirectory, config: TileConfig, *, started: str, ended: str | None) -> None:
+    """Write settings, versions and times of a run."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest(),
+        "versions": library_versions(),
+        "started": started,
+        "ended": ended,
+    }
+    publish_bytes(run.run_json, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def now() -> str:
+    """Return the time as run.json writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def to_json(values: Mapping[str, Any]) -> bytes:
+    """Return columns of a slide as JSON; bytes as base64."""
+    return json.dumps(values, default=_plain, ensure_ascii=False, indent=1).encode()
+
+
+def from_json(data: bytes) -> dict[str, Any]:
+    """Return what ``to_json`` was given."""
+    values: dict[str, Any] = json.loads(data, object_hook=_restored)
+    return values
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _restored(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value

@@ -1,0 +1,320 @@
+"""Slides in, tiles out: the stage behind ``wsi-pipeline tile``.
+
+>>> from wsi_pipeline.stages.tile import TileConfig, tile_slides
+>>> tile_slides(["missing/"], "RUN", TileConfig(overlap=0.2))
+Traceback (most recent call last):
+    ...
+wsi_pipeline.errors.ConfigError: missing/: no such file, folder or match; check the spelling, or quote a glob
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from wsi_pipeline.config import TISSUE_METHODS, TileConfig
+from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, SlideError
+from wsi_pipeline.files import fingerprint, output_error
+from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
+from wsi_pipeline.stages.cut import (
+    Begun,
+    SlideJob,
+    UnitDone,
+    begin_slide,
+    clear_slide,
+    cut_unit,
+    finish_slide,
+    units_of,
+)
+from wsi_pipeline.stages.run_directory import (
+    RunDirectory,
+    SlideRecord,
+    check_run_directory,
+    now,
+    read_record,
+    read_records,
+    read_run_json,
+    record_fingerprint,
+    write_record,
+    write_run_json,
+    write_slides_table,
+)
+from wsi_pipeline.stages.stage import Answer, Call, Observer, Pool, SerialPool, SilentObserver
+from wsi_pipeline.store.writer import open_group
+
+__all__ = ["TileConfig", "TileOutcome", "plan_run", "tile_slides"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileOutcome:
+    """What a run came to."""
+
+    run: RunDirectory
+    records: tuple[SlideRecord, ...]
+    """One per slide of this run, ordered by slide_id."""
+    already_done: frozenset[str] = frozenset()
+    """slide_ids that an earlier run had finished."""
+
+    def with_status(self, status: Literal["done", "failed", "skipped"]) -> tuple[SlideRecord, ...]:
+        """Return the slides that ended so."""
+        return tuple(record for record in self.records if record.status == status)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all slides that are done."""
+        return sum(record.tiles for record in self.with_status("done"))
+
+
+def tile_slides(
+    slides: Sequence[str],
+    run_path: str | Path,
+    config: TileConfig,
+    *,
+    options: "TileOptions | None" = None,
+    pool: Pool | None = None,
+    observer: Observer | None = None,
+) -> TileOutcome:
+    """Cut slides into tiles and return what became of each.
+
+    Parameters
+    ----------
+    slides
+        Files, folders, globs, or a CSV or Parquet table with a column ``path``.
+    run_path
+        The run directory; made, or gone on with where its settings are the same.
+    config
+        What to make of each slide.
+    options
+        What does not change the result: share of the slides, overwriting, stopping early.
+    pool
+        Where the work runs; this thread if not given. ``wsi_pipeline.run`` gives Dask workers.
+    observer
+        Who is told of progress.
+
+    Raises
+    ------
+    ConfigError
+        Nothing was started: the message says what to change.
+    OutputError
+        The run directory cannot be written; what is finished stays, and the same call goes on.
+    """
+    options = options or TileOptions()
+    run = RunDirectory(path=Path(run_path).absolute())
+    sources = plan_run(slides, run, config, options)
+    started = _open_run(run, config)
+    tiling = _Tiling(
+        run=run,
+        config=config,
+        options=options,
+        pool=pool or SerialPool(),
+        observer=observer or SilentObserver(),
+    )
+    try:
+        tiling.take(sources)
+        tiling.drive()
+    finally:
+        write_slides_table(run, read_records(run))
+    write_run_json(run, config, started=started, ended=now())
+    return tiling.outcome()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileOptions:
+    """How a run is carried out; nothing here changes what it makes."""
+
+    part: int = 1
+    parts: int = 1
+    """This job takes every ``parts``-th slide, beginning with number ``part``."""
+    overwrite: bool = False
+    """Redo slides that are done."""
+    stop_on_error: bool = False
+    """Begin no further slide after one has failed."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.part <= self.parts:
+            raise ConfigError(f"part: expected I/N with 1 ≤ I ≤ N, got {self.part}/{self.parts}")
+
+
+def plan_run(
+    slides: Sequence[str], run: RunDirectory, config: TileConfig, options: TileOptions
+) -> tuple[SlideSource, ...]:
+    """Return this job's share of the slides, after every check that needs no slide to be opened."""
+    if config.tissue not in TISSUE_METHODS and not Path(config.tissue).is_dir():
+        raise ConfigError(
+            f"tissue: expected otsu, hsv, histoprep, none or a folder of masks, got {config.tissue!r}"
+        )
+    check_run_directory(run, config, overwrite=options.overwrite)
+    known = {record.path: record.slide_id for record in read_records(run)}
+    return share_of(find_slides(slides, known=known), part=options.part, parts=options.parts)
+
+
+def _open_run(run: RunDirectory, config: TileConfig) -> str:
+    """Make the run directory and return when its work began."""
+    before = read_run_json(run)
+    started = before["started"] if before and before["config_digest"] == config.digest() else now()
+    try:
+        run.manifests.mkdir(parents=True, exist_ok=True)
+        run.records.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(run.path, error) from error
+    write_run_json(run, config, started=started, ended=None)
+    if config.store == "zarr":
+        open_group(run.store)
+    return str(started)
+
+
+@dataclass(slots=True)
+class _Tiling:
+    """Which calls are to be made, given what the earlier ones gave."""
+
+    run: RunDirectory
+    config: TileConfig
+    options: TileOptions
+    pool: Pool
+    observer: Observer
+    waiting: deque[tuple[SlideJob, Call]] = field(default_factory=deque)
+    under_way: dict[str, SlideJob] = field(default_factory=dict)
+    units_left: dict[str, int] = field(default_factory=dict)
+    records: dict[str, SlideRecord] = field(default_factory=dict)
+    already_done: set[str] = field(default_factory=set)
+    stopped: bool = False
+
+    def take(self, sources: Iterable[SlideSource]) -> None:
+        """Sort slides into those that are to be cut and those of which nothing is left to do."""
+        for source in sources:
+            job = SlideJob(
+                source=source, run=self.run, config=self.config, redo=self.options.overwrite
+            )
+            if (record := self._settled(job)) is not None:
+                self._end(record)
+                continue
+            if job.redo:
+                clear_slide(self.run, source.slide_id)
+            self.waiting.append((job, _call("begin", begin_slide, job, source.slide_id)))
+        write_slides_table(self.run, read_records(self.run))
+
+    def drive(self) -> None:
+        """Keep the pool busy until nothing is left; at most a window of calls is under way."""
+        while self.waiting or self.under_way:
+            while self.waiting and len(self.under_way) < self.pool.window:
+                job, call = self.waiting.popleft()
+                self.under_way[call.name] = job
+                self.pool.submit(call)
+            answer = self.pool.next_answer()
+            self._advance(self.under_way.pop(answer.call.name), answer)
+
+    def outcome(self) -> TileOutcome:
+        """Return what became of every slide."""
+        ordered = sorted(self.records.values(), key=lambda record: record.slide_id)
+        return TileOutcome(
+            run=self.run, records=tuple(ordered), already_done=frozenset(self.already_done)
+        )
+
+    def _settled(self, job: SlideJob) -> SlideRecord | None:
+        """Return the record of a slide of which nothing is left to do."""
+        source = job.source
+        if source.skip_reason is not None:
+            record = _record_of(source, "skipped", source.skip_reason)
+            write_record(self.run, record)
+            return record
+        before = None if job.redo else read_record(self.run, source.slide_id)
+        if before is None or before.status != "done":
+            return None
+        if changed := _changed_source(source, before):
+            return _record_of(source, "failed", changed)
+        self.already_done.add(source.slide_id)
+        return before
+
+    def _advance(self, job: SlideJob, answer: Answer) -> None:
+        """Note what a call gave and queue what follows; slides that are begun go before new ones."""
+        slide_id = job.source.slide_id
+        if answer.error is not None:
+            self._fail(job, answer.error)
+            return
+        match answer.value:
+            case Begun(record=None, tiles=tiles):
+                self.observer.slide_planned(slide_id, tiles)
+                units = units_of(job, tiles)
+                self.units_left[slide_id] = len(units)
+                calls = [_call("cut", cut_unit, unit, f"{slide_id}:{unit.first}") for unit in units]
+                self.waiting.extendleft((job, call) for call in reversed(calls))
+            case Begun(record=SlideRecord() as record, tiles=tiles):
+                self.observer.slide_planned(slide_id, tiles)
+                self.observer.unit_cut(slide_id, tiles, record.values["stored_bytes"])
+                self._end(record)
+            case UnitDone(tiles=tiles, stored_bytes=stored_bytes):
+                self.observer.unit_cut(slide_id, tiles, stored_bytes)
+                self.units_left[slide_id] -= 1
+                if self.units_left[slide_id] == 0:
+                    self.waiting.appendleft((job, _call("finish", finish_slide, job, slide_id)))
+            case SlideRecord() as record:
+                self._end(record)
+
+    def _fail(self, job: SlideJob, error: BaseException) -> None:
+        """Record why a slide failed and drop what was still to be done for it."""
+        if isinstance(error, OutputError):
+            raise error
+        slide_id = job.source.slide_id
+        self.waiting = deque(each for each in self.waiting if each[0].source.slide_id != slide_id)
+        if slide_id in self.records:
+            return
+        record = _record_of(job.source, "failed", _reason(error))
+        clear_slide(self.run, slide_id)
+        write_record(self.run, record)
+        self._end(record)
+        if self.options.stop_on_error:
+            self.waiting = deque(each for each in self.waiting if each[0].source.slide_id in self.units_left)
+
+    def _end(self, record: SlideRecord) -> None:
+        self.records[record.slide_id] = record
+        self.units_left.pop(record.slide_id, None)
+        _LOG.info(
+            "slide=%s status=%s tiles=%d reason=%s",
+            record.slide_id,
+            record.status,
+            record.tiles,
+            record.reason or "-",
+        )
+        self.observer.slide_ended(record)
+
+
+def _changed_source(source: SlideSource, before: SlideRecord) -> str | None:
+    """Return how a slide that is done differs from its file today, or None where it does not."""
+    try:
+        today = fingerprint(Path(source.path))
+    except SlideError as error:
+        return f"done before, but the file {error}; its tiles are untouched"
+    then = record_fingerprint(before)
+    if then.same_source(today):
+        return None
+    return (
+        f"done before from another file of this name ({then.size_bytes} bytes then, {today.size_bytes} now, "
+        "or other content); its tiles are untouched: --overwrite redoes it"
+    )
+
+
+def _record_of(
+    source: SlideSource, status: Literal["failed", "skipped"], reason: str
+) -> SlideRecord:
+    return SlideRecord(
+        slide_id=source.slide_id,
+        path=source.path,
+        status=status,
+        reason=reason,
+        values={"tiles": 0, "tiles_unreadable": 0, **source.columns},
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Return one line for slides.parquet; an error that was not foreseen keeps its type."""
+    if isinstance(error, PipelineError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".strip().replace("\n", " ")
+
+
+def _call(step: str, function: object, argument: object, name: str) -> Call:
+    return Call(name=f"{step}:{name}", function=function, argument=argument)  # type: ignore[arg-type]
