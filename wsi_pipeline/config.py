@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -137,24 +137,79 @@ class TileConfig(Config):
         return self
 
 
-def make_config(kind: type[ConfigT], *sources: Mapping[str, Any]) -> ConfigT:
-    """Return a checked configuration; later sources win over earlier ones.
+def _cluster(text: object) -> object:
+    if text != "local" and not str(text).startswith(("tcp://", "tls://")):
+        raise ValueError
+    return text
+
+
+class RunConfig(Config):
+    """How a run is carried out. Nothing here changes what it makes, so nothing is in the digest."""
+
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="Worker processes, one core each; every core this process may use if not given.",
+        json_schema_extra=_expected("a number of processes, 1 or more"),
+    )
+    cluster: Annotated[str, BeforeValidator(_cluster)] = Field(
+        "local",
+        description="Where the work runs: `local`, or the address of a Dask scheduler, `tcp://HOST:PORT`.",
+        json_schema_extra=_expected("local or tcp://HOST:PORT"),
+    )
+    part: str = Field(
+        "1/1",
+        pattern=r"^[1-9][0-9]*/[1-9][0-9]*$",
+        description="`I/N`: this job takes every N-th slide, beginning with number I.",
+        json_schema_extra=_expected("I/N with 1 ≤ I ≤ N, such as 3/20"),
+    )
+    on_error: Literal["continue", "stop"] = Field(
+        "continue",
+        description="After a slide has failed, `continue` with the others or `stop` beginning new ones.",
+        json_schema_extra=_expected("continue or stop"),
+    )
+
+    @property
+    def part_of(self) -> tuple[int, int]:
+        """Number of this part, and of all."""
+        part, parts = self.part.split("/")
+        return int(part), int(parts)
+
+
+def make_config(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+    """Return a checked configuration.
 
     Raises
     ------
     ConfigError
-        A key is unknown or a value is not what is expected; one line for each.
+        A key is unknown or a value is not what is expected; one sentence for each.
     """
-    values: dict[str, Any] = {}
-    for source in sources:
-        values.update(source)
-    if unknown := sorted(map(str, values.keys() - kind.model_fields.keys())):
-        known = ", ".join(sorted(kind.model_fields))
-        raise ConfigError(f"unknown key {', '.join(unknown)}; known are {known}")
+    _refuse_unknown(values, kind.model_fields.keys())
     try:
         return kind(**values)
     except ValidationError as error:
         raise ConfigError("; ".join(_sentences(kind, error))) from error
+
+
+def tile_configs(*sources: Mapping[str, Any]) -> tuple[TileConfig, RunConfig]:
+    """Return both configurations of ``tile`` from a file and flags; later sources win.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown or a value is not what is expected.
+    """
+    values: dict[str, Any] = {}
+    for source in sources:
+        values.update(source)
+    _refuse_unknown(values, TileConfig.model_fields.keys() | RunConfig.model_fields.keys())
+    carried_out = {name: values.pop(name) for name in RunConfig.model_fields if name in values}
+    return make_config(TileConfig, values), make_config(RunConfig, carried_out)
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: Set[str]) -> None:
+    if unknown := sorted(map(str, values.keys() - known)):
+        raise ConfigError(f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def _columns(*rows: tuple[str, pa.DataType, str]) -> tuple[Column, ...]:
 
 
 def _channel_columns() -> tuple[Column, ...]:
-    ranges = {name: "0 to 255" for name in _CHANNELS} | {"hue": "0 to 179"}
+    ranges = dict.fromkeys(_CHANNELS, "0 to 255") | {"hue": "0 to 179"}
     spreads = [
         (
             f"{name}_{what}",
@@ -99,13 +99,21 @@ TILE_COLUMNS = (
 """One row per tile, in manifest/SLIDE.parquet."""
 
 SLIDE_COLUMNS = _columns(
-    ("slide_id", pa.string(), "Unique in the run; the name of the slide's array, manifest and overlay"),
+    (
+        "slide_id",
+        pa.string(),
+        "Unique in the run; the name of the slide's array, manifest and overlay",
+    ),
     ("path", pa.string(), "Where the slide was read"),
     ("status", pa.string(), "done, failed or skipped"),
     ("reason", pa.string(), "Why it failed or was skipped, or what is to be known of a done slide"),
     ("tiles", pa.int32(), "Tiles stored: rows of the manifest, length of the array"),
     ("tiles_unreadable", pa.int32(), "Tiles among them that could not be read"),
-    ("tiles_grid", pa.int32(), "Tiles of the whole grid, before those with little tissue were left out"),
+    (
+        "tiles_grid",
+        pa.int32(),
+        "Tiles of the whole grid, before those with little tissue were left out",
+    ),
     ("backend", pa.string(), "What read the file"),
     ("format", pa.string(), "File format or vendor"),
     ("width", pa.int32(), "Level-0 pixels of the whole canvas"),

@@ -1,7 +1,7 @@
 """Drawn tiles and overviews whose pixels are the same on every machine and with every NumPy.
 
-Integer arithmetic on the raw bits of PCG64 only: NumPy promises the bit stream of a bit generator for
-ever, the numbers that a ``Generator`` makes of it not.
+Integer arithmetic on the raw bits of PCG64 only: NumPy promises the bit stream of a bit generator
+for ever, but not the numbers that a ``Generator`` makes of it.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ def drawn_tiles() -> dict[str, NDArray[np.uint8]]:
         "stained 1024x1024": stained(1024, 1024, seed=2),
         "gradient 513x257": gradient(513, 257),
         "noise 64x64": _random_bytes(3, 64, 64, 3),
-        # Nearest-neighbour sampling to 64 px lands one pixel to the left at some columns of 372 px and rows
-        # of 420 px: OpenCV multiplies by 1 / (64 / 372), which is a little below 372 / 64.
+        # OpenCV's sampling to 64 px takes the pixel before at some columns of 372 px and rows of
+        # 420 px: it multiplies by 1 / (64 / 372), which is a little below 372 / 64.
         "noise 372x420": _random_bytes(4, 420, 372, 3),
         "black and white parts 512x512": black_and_white_parts(),
         "9 tissue pixels in the sample 512x512": nearly_glass(9),
@@ -87,7 +87,7 @@ def black_and_white_parts() -> NDArray[np.uint8]:
 
 
 def nearly_glass(tissue_samples: int) -> NDArray[np.uint8]:
-    """Return glass on which as many samples of the 64 x 64 grid (every 8 px) are dark, each in its own spot."""
+    """Return glass on which as many samples of the 64 x 64 grid (every 8 px) are dark."""
     canvas = np.full((512, 512, 3), GLASS, dtype=np.int32)
     for spot in range(tissue_samples):
         row, column = 48 * (spot // 4 + 1), 96 * (spot % 4 + 1)
@@ -96,14 +96,15 @@ def nearly_glass(tissue_samples: int) -> NDArray[np.uint8]:
 
 
 def colours() -> NDArray[np.uint8]:
-    """Return 4096 hues once round the circle, a column at a time, each with its own brightness and saturation."""
+    """Return hues once round the circle, column by column, of varied brightness and saturation."""
     rows, columns = np.mgrid[:64, :64]
     angle = (columns * 64 + rows) * 1530 // 4096  # six edges of the colour cube, 255 steps each
     ramps = [abs((angle + turn) % 1530 - 765) - 255 for turn in (0, 1020, 510)]
     pure = np.clip(np.dstack(ramps), 0, 255)
     white = (rows * 37 % 8 * 30)[..., None]
     brightness = (columns * 29 % 5 * 40 + 95)[..., None]
-    return ((pure * (255 - white) // 255 + white) * brightness // 255).astype(np.uint8)
+    chart = (pure * (255 - white) // 255 + white) * brightness // 255
+    return np.asarray(chart, dtype=np.uint8)
 
 
 def _section(
@@ -138,8 +139,9 @@ def _draw_nuclei(canvas: NDArray[np.int32], *, count: int, seed: int) -> None:
 
 def _noisy(canvas: NDArray[np.int32], *, seed: int) -> NDArray[np.uint8]:
     """Return the canvas with noise of about 4 grey levels, each channel its own."""
-    noise = _random_bytes(seed, 4, *canvas.shape).astype(np.int32).sum(axis=0)  # mean 510, spread 148
-    return np.clip(canvas + (noise - 510) // 37, 0, 255).astype(np.uint8)
+    four = _random_bytes(seed, 4, *canvas.shape).astype(np.int32)
+    noise = (four.sum(axis=0) - 510) // 37  # the sum of four bytes has mean 510 and spread 148
+    return np.asarray(np.clip(canvas + noise, 0, 255), dtype=np.uint8)
 
 
 def _random_bytes(seed: int, *shape: int) -> NDArray[np.uint8]:

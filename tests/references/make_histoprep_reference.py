@@ -1,30 +1,37 @@
-"""Writes what HistoPrep 2.0.5 itself says of drawn and real tiles into ``tests/fixtures/histoprep_2_0_5.json``.
+"""Writes into ``tests/fixtures/histoprep_2_0_5.json`` what HistoPrep 2.0.5 itself says of tiles.
 
-HistoPrep's dependencies and ours cannot be in one environment, so it gets its own; from the root of the
-repository::
+HistoPrep's dependencies and ours cannot be in one environment, so it gets its own; from the root
+of the repository::
 
     python3.11 -m venv .venv-histoprep
     .venv-histoprep/bin/pip install "histoprep==2.0.5" "numpy<2.3" openslide-bin
-    .venv-histoprep/bin/python tests/references/make_histoprep_reference.py
+    .venv-histoprep/bin/python -m tests.references.make_histoprep_reference
 
-The real tiles come from ``../shared/slides``; where that is absent, the file is written without them.
+Drawn tiles are measured, and real ones from ``../shared/slides`` where that is present.
 """
 
 import json
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import openslide
 import PIL
-from drawn_tiles import drawn_overviews, drawn_tiles, pixels_sha256, tissue_sha256
-from histoprep import __version__ as histoprep_version
-from histoprep import functional
 from numpy.typing import NDArray
 from PIL import Image
 
-COMMAND = ".venv-histoprep/bin/python tests/references/make_histoprep_reference.py"
+from tests.references.drawn_tiles import (
+    drawn_overviews,
+    drawn_tiles,
+    pixels_sha256,
+    tissue_sha256,
+)
+
+COMMAND = ".venv-histoprep/bin/python -m tests.references.make_histoprep_reference"
 REPOSITORY = Path(__file__).resolve().parents[2]
 OUTPUT = REPOSITORY / "tests/fixtures/histoprep_2_0_5.json"
 SLIDES = REPOSITORY.parent / "shared/slides"
@@ -57,7 +64,7 @@ def main() -> None:
     reference: dict[str, Any] = {
         "command": COMMAND,
         "versions": {
-            "histoprep": histoprep_version,
+            "histoprep": version("histoprep"),
             "numpy": np.__version__,
             "opencv": cv2.__version__,
             "openslide": openslide.__library_version__,
@@ -66,7 +73,8 @@ def main() -> None:
         "tile_coordinates": _tile_coordinates(),
         "drawn": {
             "tiles": {
-                name: _tile(rgb, DRAWN_THRESHOLDS) | _size(rgb) for name, rgb in drawn_tiles().items()
+                name: _tile(rgb, DRAWN_THRESHOLDS) | _size(rgb)
+                for name, rgb in drawn_tiles().items()
             },
             "overviews": {
                 name: _overview(rgb) | _size(rgb) for name, rgb in drawn_overviews().items()
@@ -79,7 +87,7 @@ def main() -> None:
 
 
 def _slides() -> dict[str, Any]:
-    """Return the figures of the real tiles and overviews, each with what is needed to read it again."""
+    """Return the figures of real tiles and overviews, each with where to read it again."""
     tiles = [
         {"slide": slide, "box0": box0} | _tile(_slide_pixels(slide, box0), SLIDE_THRESHOLDS)
         for slide, box0 in SLIDE_TILES
@@ -105,19 +113,21 @@ def _slide_pixels(slide: str, box0: tuple[int, int, int, int]) -> NDArray[np.uin
 
 def _tile(rgb: NDArray[np.uint8], thresholds: tuple[int, ...]) -> dict[str, Any]:
     """Return HistoPrep's metrics at each threshold, made as its tile cutter makes them."""
+    histoprep = _histoprep()
     rgb = np.ascontiguousarray(rgb)
     metrics = {}
     for threshold in thresholds:
-        _, tissue_mask = functional.get_tissue_mask(rgb, threshold=threshold)
-        found = functional.get_image_metrics(rgb, tissue_mask)
+        _, tissue_mask = histoprep.get_tissue_mask(rgb, threshold=threshold)
+        found = histoprep.get_image_metrics(rgb, tissue_mask)
         metrics[str(threshold)] = {name: _number(value) for name, value in found.items()}
     return {"sha256": pixels_sha256(rgb), "metrics": metrics}
 
 
 def _overview(rgb: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return HistoPrep's Otsu threshold and tissue, with the multiplier and blur of its command line."""
+    """Return HistoPrep's Otsu threshold and tissue, with the defaults of its command line."""
+    histoprep = _histoprep()
     rgb = np.ascontiguousarray(rgb)
-    threshold, tissue_mask = functional.get_tissue_mask(rgb, multiplier=1.05, sigma=1.0)
+    threshold, tissue_mask = histoprep.get_tissue_mask(rgb, multiplier=1.05, sigma=1.0)
     return {
         "sha256": pixels_sha256(rgb),
         "threshold": int(threshold),
@@ -129,12 +139,14 @@ def _overview(rgb: NDArray[np.uint8]) -> dict[str, Any]:
 def _tile_coordinates() -> list[dict[str, Any]]:
     """Return how many tiles HistoPrep cuts, and where their columns begin.
 
-    Its default drops at most the last column and row, so with overlap "in bounds" may still leave the image.
+    Its default drops at most the last column and row, so with overlap "in bounds" can still leave
+    the image.
     """
+    histoprep = _histoprep()
     side, width, overlap = 2500, 512, 0.2
     grids = []
     for out_of_bounds in (False, True):
-        boxes = functional.get_tile_coordinates(
+        boxes = histoprep.get_tile_coordinates(
             (side, side), width, overlap=overlap, out_of_bounds=out_of_bounds
         )
         grid = {"image_width": side, "image_height": side, "width": width, "overlap": overlap}
@@ -143,12 +155,17 @@ def _tile_coordinates() -> list[dict[str, Any]]:
     return grids
 
 
+def _histoprep() -> ModuleType:
+    """Return HistoPrep's functions, late: pytest imports this file where HistoPrep is not."""
+    return import_module("histoprep.functional")
+
+
 def _size(rgb: NDArray[np.uint8]) -> dict[str, int]:
     return {"width": rgb.shape[1], "height": rgb.shape[0]}
 
 
 def _number(value: float) -> float:
-    """Return an int where HistoPrep counts grey levels, else the shortest text of its float32 or float64."""
+    """Return an int as it is, and a float32 or float64 as the number of its shortest text."""
     return value if isinstance(value, int) else float(str(value))
 
 
@@ -156,7 +173,8 @@ def _text(value: object, indent: str = "") -> str:
     """Return JSON in which a collection of plain values is one line."""
     if isinstance(value, dict) and any(isinstance(item, dict | list) for item in value.values()):
         lines = [
-            f"{indent} {json.dumps(key)}: {_text(item, indent + ' ')}" for key, item in value.items()
+            f"{indent} {json.dumps(key)}: {_text(item, indent + ' ')}"
+            for key, item in value.items()
         ]
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):

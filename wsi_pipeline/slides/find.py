@@ -13,12 +13,19 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.slides.reader import PLAUSIBLE_MPP
 
 SLIDE_SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .mrxs .scn .bif .vms .vmu .svslide .dcm .czi .png .jpg .jpeg".split()
+    [".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm", ".czi", ".png", ".jpg", ".jpeg"]
 )
 """Names that a folder is searched for; what a file really is, its content tells."""
 
 TABLE_SUFFIXES = frozenset({".csv", ".parquet"})
-_TEXT_COLUMNS = ("path", "slide_id", "patient_id", "scanner", "centre", "annotation")  # "007" stays "007"
+_TEXT_COLUMNS = (
+    "path",
+    "slide_id",
+    "patient_id",
+    "scanner",
+    "centre",
+    "annotation",
+)  # "007" stays "007"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +75,9 @@ def find_slides(
         for candidate in _candidates(argument):
             unique.setdefault(candidate.path, candidate)
     if not unique:
-        raise ConfigError(f"no files in {', '.join(arguments)}; name slides, folders, globs or a table")
+        raise ConfigError(
+            f"no files in {', '.join(arguments)}; name slides, folders, globs or a table"
+        )
     slides = [each for each in unique.values() if each.skip_reason is None]
     others = [each for each in unique.values() if each.skip_reason is not None]
     if not slides:
@@ -107,7 +116,9 @@ def _candidates(argument: str) -> Iterator[_Candidate]:
         for match in matches:
             yield from _candidates(match)
     else:
-        raise ConfigError(f"{argument}: no such file, folder or match; check the spelling, or quote a glob")
+        raise ConfigError(
+            f"{argument}: no such file, folder or match; check the spelling, or quote a glob"
+        )
 
 
 def _in_folder(folder: Path) -> Iterator[_Candidate]:
@@ -158,7 +169,9 @@ def _table_rows(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a CSV or Parquet table, got {error}") from error
     if "path" not in table.columns:
-        raise ConfigError(f"{path}: expected a column 'path', got {', '.join(map(str, table.columns))}")
+        raise ConfigError(
+            f"{path}: expected a column 'path', got {', '.join(map(str, table.columns))}"
+        )
     if table.empty:
         raise ConfigError(f"{path}: expected a row per slide, got none")
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
@@ -191,7 +204,10 @@ def _absolute(path: Path) -> str:
 
 
 def _slide_ids(
-    candidates: Iterable[_Candidate], known: Mapping[str, str], *, taken: frozenset[str] = frozenset()
+    candidates: Iterable[_Candidate],
+    known: Mapping[str, str],
+    *,
+    taken: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
     """Return path to slide_id: the table's, the earlier run's, or the shortest name that is unique.
 
@@ -208,7 +224,9 @@ def _slide_ids(
             ids[each.path] = given
     repeated = [name for name, count in Counter(ids.values()).items() if count > 1]
     if repeated:
-        raise ConfigError(f"slide_id: expected one per slide, got {', '.join(sorted(repeated))} more than once")
+        raise ConfigError(
+            f"slide_id: expected one per slide, got {', '.join(sorted(repeated))} more than once"
+        )
     taken |= {*ids.values(), *known.values()}
     depth = 0
     while paths:

@@ -60,7 +60,9 @@ def _open(path: Path) -> Image.Image:
             "convert it to a tiled TIFF, e.g. vips tiffsave --tile --pyramid"
         )
     if image.mode not in _EIGHT_BIT_MODES:
-        raise SlideError(f"expected 8 bits a channel, got mode {image.mode}; export it as 8-bit RGB or gray")
+        raise SlideError(
+            f"expected 8 bits a channel, got mode {image.mode}; export it as 8-bit RGB or gray"
+        )
     return image
 
 
@@ -71,4 +73,6 @@ def _decode(path: Path) -> Rgb:
                 return on_white(np.asarray(image.convert("RGBA")))
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise SlideError(f"its pixels cannot be decoded ({error}); the file is damaged or cut off") from error
+        raise SlideError(
+            f"its pixels cannot be decoded ({error}); the file is damaged or cut off"
+        ) from error

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
 from numpy.typing import NDArray
+from PIL import Image
 
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Mask, Size

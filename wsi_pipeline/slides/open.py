@@ -44,7 +44,9 @@ def open_source(source: SlideSource, *, slide_mpp: float | None) -> SlideReader:
     """Return a reader whose µm/px are the slide table's, the file's, or ``slide_mpp``, in this order."""
     reader = open_slide(Path(source.path))
     if source.mpp is not None:
-        return _Restated(reader=reader, info=reader.info.with_mpp(source.mpp, source="the slide table"))
+        return _Restated(
+            reader=reader, info=reader.info.with_mpp(source.mpp, source="the slide table")
+        )
     if reader.info.mpp is None and slide_mpp is not None:
         return _Restated(reader=reader, info=reader.info.with_mpp(slide_mpp, source="--slide-mpp"))
     return reader
@@ -74,7 +76,9 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as handle:
             head = handle.read(16)
     except OSError as error:
-        raise SlideError(f"cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise SlideError(
+            f"cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
     if not head:
         raise SlideError("the file is empty (0 bytes); copy it again from its source")
     return head

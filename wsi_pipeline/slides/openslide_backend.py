@@ -87,7 +87,9 @@ def _channels(path: Path, slide: openslide.OpenSlide) -> int:
 def _levels(slide: openslide.OpenSlide) -> tuple[Level, ...]:
     return tuple(
         Level(
-            size_px=Size(width=width, height=height), downsample_x=downsample, downsample_y=downsample
+            size_px=Size(width=width, height=height),
+            downsample_x=downsample,
+            downsample_y=downsample,
         )
         for (width, height), downsample in zip(
             slide.level_dimensions, slide.level_downsamples, strict=True

@@ -98,7 +98,10 @@ class _Filler:
         try:
             rgb = self.reader.read(self.level, window_px)
         except TileError:
-            if max(window_px.width, window_px.height) <= _SMALLEST_PX or part.width == part.height == 1:
+            if (
+                max(window_px.width, window_px.height) <= _SMALLEST_PX
+                or part.width == part.height == 1
+            ):
                 self.overview.unreadable[rows, columns] = True
                 return
             for half in _halves(part):

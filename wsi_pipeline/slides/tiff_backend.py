@@ -26,10 +26,8 @@ class TiffReader:
             self.info = _info(self._tiff, self._pages, reason)
         except SlideError:
             raise
-        except Exception as error:  # noqa: BLE001  tifffile raises what its parsers happen to raise
-            raise SlideError(
-                f"tifffile cannot open it ({error}); is the file complete?"
-            ) from error
+        except Exception as error:
+            raise SlideError(f"tifffile cannot open it ({error}); is the file complete?") from error
 
     def read(self, level: int, window_px: Box) -> Rgb:
         """Return the window; tiles that the file leaves out are white."""
@@ -54,7 +52,7 @@ class TiffReader:
             pixels, position, shape = page.decode(data, index, jpegtables=page.jpegtables)
         except TileError:
             raise
-        except Exception as error:  # noqa: BLE001  each codec raises its own
+        except Exception as error:
             raise TileError(f"segment {index}, {window_px}: {error}") from error
         segment_px = Box(x=position[3], y=position[2], width=shape[2], height=shape[1])
         if part := segment_px.intersection(window_px):
@@ -74,7 +72,9 @@ class TiffReader:
         # libjpeg fills what is missing with gray and says nothing: look before it decodes.
         cut = page.compression == tifffile.COMPRESSION.JPEG and _JPEG_END not in data[-16:]
         if len(data) < count or cut:
-            raise TileError(f"segment {index}: the file holds {len(data)} of {count} bytes, or its end is missing")
+            raise TileError(
+                f"segment {index}: the file holds {len(data)} of {count} bytes, or its end is missing"
+            )
         return data
 
 
@@ -132,7 +132,9 @@ def _check_layout(series: Any, page: Any) -> None:
             "export the picture as 8-bit RGB"
         )
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE or page.samplesperpixel not in {1, 3, 4}:
-        raise SlideError(f"{expected}, got {page.samplesperpixel} samples of {page.photometric.name}")
+        raise SlideError(
+            f"{expected}, got {page.samplesperpixel} samples of {page.photometric.name}"
+        )
     if page.samplesperpixel > 1 and (gray or page.planarconfig == tifffile.PLANARCONFIG.SEPARATE):
         raise SlideError(f"{expected}, got {page.samplesperpixel} separate planes")
 

@@ -19,7 +19,7 @@ from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.files import Fingerprint, fingerprint, publish_bytes
 from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.provenance import code_version
-from wsi_pipeline.report.overlay import draw_overlay, draw_scale_bar
+from wsi_pipeline.report.overlay import draw_overlay
 from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import open_source
@@ -47,8 +47,8 @@ from wsi_pipeline.tables import read_table, table_metadata, table_of, write_tabl
 from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
 
-UNIT_TILES = 8 * SHARD_TILES
-"""Tiles of a work unit: 512 of 1024 px are about 10 s of one core and 80 MB."""
+UNIT_TILES = 4 * SHARD_TILES
+"""Tiles of a work unit: 256 of 1024 px are about 6 s of one core and 42 MB."""
 
 OVERLAY_QUALITY = 88
 
@@ -157,7 +157,9 @@ def finish_slide(job: SlideJob) -> SlideRecord:
     table = pa.concat_tables([table_of(TILE_COLUMNS, {}), *parts]).combine_chunks()
     bad = _unreadable(table)
     if plan.tiles and len(bad) == plan.tiles:
-        raise SlideError(f"none of its {plan.tiles} tiles can be read; the first: {_first_reason(table)}")
+        raise SlideError(
+            f"none of its {plan.tiles} tiles can be read; the first: {_first_reason(table)}"
+        )
     with clock.step("write"):
         _publish(job, plan, picture, table, about)
     values = {
@@ -189,9 +191,7 @@ def clear_slide(run: RunDirectory, slide_id: str) -> None:
     shutil.rmtree(run.work(slide_id), ignore_errors=True)
 
 
-def _cut(
-    reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock
-) -> pa.Table:
+def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -> pa.Table:
     """Carry out one unit of a plan and return its part of the manifest."""
     job, config = unit.slide, unit.slide.config
     array = job.run.array(job.source.slide_id)
@@ -261,7 +261,10 @@ def _publish(
             tiles=plan.tiles, tile_size=plan.sampling.tile_size, codec=job.config.codec
         )
         publish_array(run.array(slide_id), layout)
-    publish_bytes(run.overlay(slide_id), _overlay_bytes(plan, picture, _unreadable(table), slide_id))
+    overlay = _overlay_bytes(
+        plan, picture, _unreadable(table), slide_id=slide_id, mpp0=about["mpp_x"]
+    )
+    publish_bytes(run.overlay(slide_id), overlay)
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "config_digest": job.config.digest(),
@@ -271,7 +274,9 @@ def _publish(
     write_table(run.manifest(slide_id), table, metadata=metadata)
 
 
-def _overlay_bytes(plan: TilePlan, picture: Picture, bad: list[int], slide_id: str) -> bytes:
+def _overlay_bytes(
+    plan: TilePlan, picture: Picture, bad: list[int], *, slide_id: str, mpp0: float | None
+) -> bytes:
     scale = np.array([picture.downsample_x, picture.downsample_y] * 2)
     offset0 = np.array([picture.x0, picture.y0, 0, 0])
     drawn = draw_overlay(
@@ -280,18 +285,13 @@ def _overlay_bytes(plan: TilePlan, picture: Picture, bad: list[int], slide_id: s
         boxes=np.round((plan.footprints0 - offset0) / scale).astype(np.int32),
         bad=bad,
         caption=f"{slide_id}   {plan.tiles} of {plan.grid_tiles} tiles, {plan.tissue_share:.0%} tissue",
+        um_per_px=None if mpp0 is None else mpp0 * picture.downsample_x,
     )
-    mpp = plan.sampling.mpp
-    if mpp is not None and plan.tiles:
-        mpp0 = mpp * plan.sampling.tile_size / plan.footprints0[0, 2]
-        drawn = draw_scale_bar(drawn, um_per_px=float(mpp0) * picture.downsample_x)
     bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, OVERLAY_QUALITY])[1].tobytes()
 
 
-def _about(
-    info: SlideInfo, plan: TilePlan, job: SlideJob, source: Fingerprint
-) -> dict[str, Any]:
+def _about(info: SlideInfo, plan: TilePlan, job: SlideJob, source: Fingerprint) -> dict[str, Any]:
     """Return the columns of slides.parquet that are known before any tile is read."""
     return {
         "tiles": plan.tiles,

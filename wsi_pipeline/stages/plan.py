@@ -98,7 +98,8 @@ def plan_slide(
     _refuse_class_raster(reader, overview, shrink=shrink)
     found = _segmentation(reader.info, source, config, overview)
     mask = TissueMask(
-        tissue=found.tissue | overview.unreadable,  # unknown is cut, so that its tiles say what is wrong
+        tissue=found.tissue
+        | overview.unreadable,  # unknown is cut, so that its tiles say what is wrong
         x0=overview.x0,
         y0=overview.y0,
         downsample_x=overview.downsample_x,
@@ -239,7 +240,9 @@ def _segmentation(
 
 def _given_mask(folder: Path, info: SlideInfo, source: SlideSource, overview: Overview) -> Mask:
     """Return the user's mask, which covers the whole canvas, on the overview's pixels."""
-    mask = read_mask(mask_path(folder, source.slide_id), canvas0=info.size0, max_side_px=OVERVIEW_SIDE_PX)
+    mask = read_mask(
+        mask_path(folder, source.slide_id), canvas0=info.size0, max_side_px=OVERVIEW_SIDE_PX
+    )
     height, width = mask.shape
     rows = np.arange(overview.rgb.shape[0]) * overview.downsample_y + overview.y0
     columns = np.arange(overview.rgb.shape[1]) * overview.downsample_x + overview.x0

@@ -104,7 +104,9 @@ def read_record(run: RunDirectory, slide_id: str) -> SlideRecord | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise OutputError(f"{run.record(slide_id)}: cannot be read ({error}); remove it to redo the slide") from error
+        raise OutputError(
+            f"{run.record(slide_id)}: cannot be read ({error}); remove it to redo the slide"
+        ) from error
     own = {name: row.pop(name) for name in ("slide_id", "path", "status", "reason")}
     return SlideRecord(**own, values=row)
 
@@ -141,7 +143,9 @@ def check_run_directory(run: RunDirectory, config: TileConfig, *, overwrite: boo
         The message shows every setting that differs.
     """
     if run.path.exists() and not run.path.is_dir():
-        raise ConfigError(f"{run.path}: expected a folder to write to, got a file; choose another with -o")
+        raise ConfigError(
+            f"{run.path}: expected a folder to write to, got a file; choose another with -o"
+        )
     before = read_run_json(run)
     if before is None or overwrite:
         return
@@ -160,11 +164,15 @@ def read_run_json(run: RunDirectory) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{run.run_json}: cannot be read ({error}); is {run.path} a run directory?") from error
+        raise ConfigError(
+            f"{run.run_json}: cannot be read ({error}); is {run.path} a run directory?"
+        ) from error
     return content
 
 
-def write_run_json(run: RunDirectory, config: TileConfig, *, started: str, ended: str | None) -> None:
+def write_run_json(
+    run: RunDirectory, config: TileConfig, *, started: str, ended: str | None
+) -> None:
     """Write settings, versions and times of a run."""
     content = {
         "schema_version": SCHEMA_VERSION,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from wsi_pipeline.calls import Answer, Call, Pool, SerialPool
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
 from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, SlideError
 from wsi_pipeline.files import fingerprint, output_error
@@ -41,7 +42,7 @@ from wsi_pipeline.stages.run_directory import (
     write_run_json,
     write_slides_table,
 )
-from wsi_pipeline.stages.stage import Answer, Call, Observer, Pool, SerialPool, SilentObserver
+from wsi_pipeline.stages.stage import Observer, SilentObserver
 from wsi_pipeline.store.writer import open_group
 
 __all__ = ["TileConfig", "TileOutcome", "plan_run", "tile_slides"]
@@ -114,6 +115,7 @@ def tile_slides(
         observer=observer or SilentObserver(),
     )
     try:
+        tiling.observer.slides_found(len(sources))
         tiling.take(sources)
         tiling.drive()
     finally:
@@ -267,7 +269,9 @@ class _Tiling:
         write_record(self.run, record)
         self._end(record)
         if self.options.stop_on_error:
-            self.waiting = deque(each for each in self.waiting if each[0].source.slide_id in self.units_left)
+            self.waiting = deque(
+                each for each in self.waiting if each[0].source.slide_id in self.units_left
+            )
 
     def _end(self, record: SlideRecord) -> None:
         self.records[record.slide_id] = record

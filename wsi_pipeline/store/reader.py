@@ -32,7 +32,9 @@ def read_shard(array: Path, shard: int) -> list[bytes | None]:
     index_bytes = SHARD_TILES * INDEX_ENTRY_BYTES
     footer = data[-(index_bytes + INDEX_CHECKSUM_BYTES) :]
     index = footer[:index_bytes]
-    if len(index) < index_bytes or checksum(index) != int.from_bytes(footer[index_bytes:], "little"):
+    if len(index) < index_bytes or checksum(index) != int.from_bytes(
+        footer[index_bytes:], "little"
+    ):
         raise TileError(f"{path}: its index is damaged or cut off ({len(data)} bytes)")
     entries = np.frombuffer(index, dtype="<u8").reshape(SHARD_TILES, 2)
     return [

@@ -30,7 +30,9 @@ def tile_origins(extent_px: int, *, side_px: int, stride: float, edge: Edge) -> 
     [5, 6, 7]
     """
     if side_px < 1 or stride < 1:
-        raise ValueError(f"tile: expected side and stride of at least 1, got {side_px} and {stride}")
+        raise ValueError(
+            f"tile: expected side and stride of at least 1, got {side_px} and {stride}"
+        )
     steps = np.arange(int((extent_px - 1) // stride) + 1)
     origins = np.floor(steps * stride + 0.5).astype(np.int64)
     if edge == "pad":
@@ -50,7 +52,9 @@ def tile_grid(
     ``side_px`` and ``stride`` are (x, y). Windows begin inside the bounds and may reach past them.
     """
     x = bounds_px.x + tile_origins(bounds_px.width, side_px=side_px[0], stride=stride[0], edge=edge)
-    y = bounds_px.y + tile_origins(bounds_px.height, side_px=side_px[1], stride=stride[1], edge=edge)
+    y = bounds_px.y + tile_origins(
+        bounds_px.height, side_px=side_px[1], stride=stride[1], edge=edge
+    )
     rows, columns = np.meshgrid(y, x, indexing="ij")  # (rows, columns)
     windows = np.empty((rows.size, 4), dtype=np.int32)
     windows[:, 0], windows[:, 1] = columns.ravel(), rows.ravel()

@@ -65,8 +65,7 @@ def laplacian_variance(gray: Gray) -> float:
 
 def _sample(rgb: Rgb, tissue: Mask) -> tuple[NDArray[np.uint8], Mask]:
     """Return the sampled planes ``(7, 4096)`` and which of their pixels count as tissue ``(4096,)``."""
-    rows = np.arange(SAMPLE_PX) * rgb.shape[0] // SAMPLE_PX
-    columns = np.arange(SAMPLE_PX) * rgb.shape[1] // SAMPLE_PX
+    rows, columns = _sampled(rgb.shape[0]), _sampled(rgb.shape[1])
     small = np.ascontiguousarray(rgb[rows[:, None], columns])
     gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
@@ -75,6 +74,14 @@ def _sample(rgb: Rgb, tissue: Mask) -> tuple[NDArray[np.uint8], Mask]:
     if np.count_nonzero(counted) < _MIN_TISSUE_PX:
         counted = np.ones_like(counted)
     return np.ascontiguousarray(planes), counted
+
+
+def _sampled(side_px: int) -> NDArray[np.intp]:
+    """Return which 64 rows or columns are sampled, rounded as ``cv2.INTER_NEAREST`` rounds them.
+
+    Its factor is the reciprocal of a reciprocal, and for some sides just below ``side_px / 64``.
+    """
+    return (np.arange(SAMPLE_PX) * (1 / (SAMPLE_PX / side_px))).astype(np.intp)
 
 
 def _channel_metrics(planes: NDArray[np.uint8], counted: Mask) -> dict[str, float]:

@@ -58,7 +58,9 @@ def sampling_at_level(info: SlideInfo, *, level: int, tile_size: int, stride: in
     )
 
 
-def sampling_at_mpp(info: SlideInfo, *, mpp: float, tile_size: int, stride: int, slide: str) -> Sampling:
+def sampling_at_mpp(
+    info: SlideInfo, *, mpp: float, tile_size: int, stride: int, slide: str
+) -> Sampling:
     """Return how tiles of an exact resolution come from the next finer level.
 
     Raises

@@ -42,7 +42,9 @@ class TissueMask:
         Exact for fractions of a mask pixel: a summed-area table is bilinear between its nodes.
         What lies outside the mask is no tissue.
         """
-        table = cv2.integral(self.tissue.astype(np.uint8), sdepth=cv2.CV_64F)  # (height + 1, width + 1)
+        table = cv2.integral(
+            self.tissue.astype(np.uint8), sdepth=cv2.CV_64F
+        )  # (height + 1, width + 1)
         left = (boxes0[:, 0] - self.x0) / self.downsample_x
         top = (boxes0[:, 1] - self.y0) / self.downsample_y
         right = left + boxes0[:, 2] / self.downsample_x

@@ -22,11 +22,15 @@ _MOST_CLASSES = 32  # more than a label mask has, fewer than the grey levels of 
 _BLUR_KERNEL_PX = 5  # int(3.5 * sigma + 0.5), made odd: HistoPrep's truncation
 
 _OTSU_MULTIPLIER = 1.05  # HistoPrep's default: slightly more tissue than Otsu alone
-_MIN_CONTRAST = 8.0  # grey levels between the two classes; stain gives 40 and more, glass noise 2 to 4
+_MIN_CONTRAST = (
+    8.0  # grey levels between the two classes; stain gives 40 and more, glass noise 2 to 4
+)
 _DARK_MEDIAN = 64  # brightfield tissue filling the view has a median of 110 to 200
 _BRIGHT_GRAY = 200  # glass under transmitted light is above
 _BRIGHT_SHARE = 0.02
-_GAPS_PER_SIDE = 50  # gaps between nuclei up to this part of the shorter side are tissue (about 20 µm of 1 mm)
+_GAPS_PER_SIDE = (
+    50  # gaps between nuclei up to this part of the shorter side are tissue (about 20 µm of 1 mm)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

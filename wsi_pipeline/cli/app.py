@@ -1,0 +1,72 @@
+"""The command ``wsi-pipeline``: commands, and what each kind of error becomes."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from wsi_pipeline import __version__
+from wsi_pipeline.cli import demo, doctor, info, tile, verify
+from wsi_pipeline.errors import ConfigError, PipelineError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="wsi-pipeline",
+    help="Whole-slide images in; transferable, externally tested tile networks out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(info.info)
+app.command()(tile.tile)
+app.command()(verify.verify)
+app.command()(demo.demo)
+app.command()(doctor.doctor)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wsi-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Whole-slide images in; transferable, externally tested tile networks out.
+
+    Exit codes: 0 all done, 1 some slides failed, 2 wrong usage or configuration, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(prog_name="wsi-pipeline")
+    except ConfigError as error:
+        _leave(f"error: {error}", EXIT_USAGE)
+    except PipelineError as error:
+        _leave(f"error: {error}", EXIT_FAILED)
+    except KeyboardInterrupt:
+        _leave("interrupted: what is finished is kept; the same command goes on", EXIT_INTERRUPTED)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _leave(text: str, code: int) -> None:
+    typer.echo(text, err=True)
+    sys.exit(code)

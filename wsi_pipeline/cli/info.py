@@ -1,0 +1,90 @@
+"""``wsi-pipeline info``."""
+
+from typing import Any
+
+import typer
+
+from wsi_pipeline.cli import options
+
+
+def info(slides: options.SLIDES, json: options.JSON = False) -> None:
+    """Say what each slide is: what reads it and why, size, levels, µm per pixel, bounds, scanner."""
+    from wsi_pipeline.cli import console
+    from wsi_pipeline.errors import SlideError
+    from wsi_pipeline.slides.find import find_slides
+    from wsi_pipeline.slides.open import open_source
+
+    values: list[dict[str, Any]] = []
+    for source in find_slides(slides):
+        if source.skip_reason is not None:
+            continue
+        entry: dict[str, Any] = {"slide_id": source.slide_id, "path": source.path}
+        try:
+            reader = open_source(source, slide_mpp=None)
+        except SlideError as error:
+            values.append({**entry, "error": str(error)})
+            continue
+        values.append({**entry, **_described(reader.info)})
+        reader.close()
+    if json:
+        console.print_json(values)
+    else:
+        for entry in values:
+            _show(entry)
+    raise typer.Exit(1 if any("error" in entry for entry in values) else 0)
+
+
+def _described(slide: Any) -> dict[str, Any]:
+    bounds0 = slide.bounds0
+    return {
+        "backend": slide.backend,
+        "backend_reason": slide.backend_reason,
+        "format": slide.format,
+        "width": slide.size0.width,
+        "height": slide.size0.height,
+        "mpp_x": slide.mpp_x,
+        "mpp_y": slide.mpp_y,
+        "mpp_note": slide.mpp_note,
+        "objective_power": slide.objective_power,
+        "scanner": slide.scanner,
+        "channels": slide.channels,
+        "bounds": [bounds0.x, bounds0.y, bounds0.width, bounds0.height],
+        "levels": [
+            {
+                "width": level.size_px.width,
+                "height": level.size_px.height,
+                "downsample": round(level.downsample, 4),
+            }
+            for level in slide.levels
+        ],
+        "associated": list(slide.associated),
+        "icc_profile_bytes": len(slide.icc_profile or b""),
+    }
+
+
+def _show(entry: dict[str, Any]) -> None:
+    from wsi_pipeline.cli import console
+
+    console.say(f"{entry['slide_id']}  ({entry['path']})")
+    if "error" in entry:
+        console.say(f"  cannot be used: {entry['error']}")
+        return
+    mpp = f"{entry['mpp_x']:.4g} x {entry['mpp_y']:.4g}" if entry["mpp_x"] else "unknown"
+    levels = ", ".join(
+        f"{level['width']} x {level['height']} (1:{level['downsample']:g})"
+        for level in entry["levels"]
+    )
+    lines = {
+        "read by": f"{entry['backend']} ({entry['backend_reason']})",
+        "size": f"{entry['width']} x {entry['height']} px, {entry['channels']} channels",
+        "µm/px": f"{mpp} ({entry['mpp_note']})",
+        "levels": levels,
+        "bounds": "x {} y {} width {} height {}".format(*entry["bounds"]),
+        "objective": entry["objective_power"] and f"{entry['objective_power']:g} x",
+        "scanner": entry["scanner"],
+        "images": ", ".join(entry["associated"]),
+        "ICC": entry["icc_profile_bytes"] and f"{entry['icc_profile_bytes']} bytes, not applied",
+    }
+    for name, text in lines.items():
+        if text:
+            console.say(f"  {name:<10}{text}")

@@ -1,0 +1,49 @@
+"""Flags that several commands share, and how values reach a configuration."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+SLIDES = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SLIDES...",
+        help="Slide files, folders (searched with their subfolders), globs, or a CSV or Parquet table "
+        "with a column 'path'.",
+        show_default=False,
+    ),
+]
+RUN = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+WORKERS = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", help="Worker processes, one core each.", show_default="every core"
+    ),
+]
+CLUSTER = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="local|tcp://HOST:PORT",
+        help="Where the work runs: here, or on the workers of a Dask scheduler.",
+        show_default="local",
+    ),
+]
+CONFIG = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE.yaml",
+        help="Settings, one 'key: value' a line; flags win over the file.",
+        show_default=False,
+    ),
+]
+JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
+VERBOSE = Annotated[bool, typer.Option("--verbose", "-v", help="Say more while working.")]
+
+
+def given(**flags: Any) -> dict[str, Any]:
+    """Return the flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None}

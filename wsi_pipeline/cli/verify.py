@@ -1,0 +1,35 @@
+"""``wsi-pipeline verify``."""
+
+import typer
+
+from wsi_pipeline.cli import options
+
+
+def verify(
+    run: options.RUN,
+    workers: options.WORKERS = None,
+    cluster: options.CLUSTER = None,
+    json: options.JSON = False,
+    quiet: options.QUIET = False,
+) -> None:
+    """Re-read every tile of a run and compare it with the manifest and its checksums."""
+    from dataclasses import asdict
+
+    from wsi_pipeline import run as joined
+    from wsi_pipeline.cli import console
+    from wsi_pipeline.cli.tile import workers_of
+    from wsi_pipeline.config import RunConfig, make_config
+
+    how = make_config(RunConfig, options.given(workers=workers, cluster=cluster))
+    console.set_up_logging(quiet=quiet, verbose=False)
+    with console.progress(slides="slides", quiet=quiet) as observer:
+        outcome = joined.verify(run, cluster=workers_of(how), observer=observer)
+    if json:
+        console.print_json(asdict(outcome))
+    else:
+        console.say(
+            f"{outcome.tiles} tiles of {len(outcome.slides)} slides read again: {len(outcome.findings)} findings"
+        )
+    for finding in outcome.findings:
+        console.complain(f"found: {finding}")
+    raise typer.Exit(1 if outcome.findings else 0)

@@ -1,0 +1,94 @@
+"""Dask workers: on this machine, or a scheduler that is running already."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wsi_pipeline.compute.pool import DaskPool
+from wsi_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 2,  # a call whose worker died three times is given up
+    "distributed.scheduler.work-stealing": False,
+    "distributed.worker.memory.target": False,  # results are a few bytes: nothing to spill
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": 0.85,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.admin.tick.limit": "1h",  # a busy decoder is no reason for a warning
+    # Dask has workers give freed memory back at once, and every tile's buffers are then mapped and
+    # cleared anew: 2.5 times the work (docs/decisions/0004-keep-freed-memory.md).
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 28,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Which workers to use."""
+
+    workers: int
+    """Cores used on this machine; with an address, as many calls are kept under way at once."""
+    address: str | None = None
+    """``tcp://HOST:PORT`` of a scheduler, or None for workers of one's own."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"workers: expected at least 1, got {self.workers}")
+
+
+@contextmanager
+def dask_pool(cluster: Cluster) -> Iterator[DaskPool]:
+    """Give a pool of Dask workers and close what was started here.
+
+    Workers of one's own listen on the loopback interface only.
+
+    Raises
+    ------
+    ConfigError
+        No scheduler answers at the address.
+    """
+    import dask
+    import distributed  # noqa: F401  its defaults must be there before settings are laid over them
+
+    with dask.config.set(_SETTINGS), _client(cluster) as client:
+        client.run(_prepare_worker)
+        yield DaskPool(client, slots=max(cluster.workers, sum(client.nthreads().values())))
+
+
+@contextmanager
+def _client(cluster: Cluster) -> Iterator["Client"]:
+    from distributed import Client, LocalCluster
+
+    if cluster.address is not None:
+        try:
+            client = Client(cluster.address, timeout=10)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(
+                f"cluster {cluster.address}: no scheduler answers ({error}); is it running, and reachable?"
+            ) from error
+        with client:
+            yield client
+        return
+    with (
+        LocalCluster(
+            n_workers=cluster.workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+def _prepare_worker() -> None:
+    """Keep libraries from starting threads of their own: the pool has one per core already."""
+    import cv2
+
+    cv2.setNumThreads(1)

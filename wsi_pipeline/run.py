@@ -1,0 +1,54 @@
+"""Joins a stage to workers: the only place that knows both."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsi_pipeline.compute.cluster import Cluster, dask_pool
+from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
+from wsi_pipeline.stages.stage import Observer
+from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
+from wsi_pipeline.stages.verify import VerifyOutcome, verify_run
+
+
+def tile(
+    slides: Sequence[str],
+    run_path: str | Path,
+    config: TileConfig,
+    *,
+    options: TileOptions | None = None,
+    cluster: Cluster | None = None,
+    observer: Observer | None = None,
+) -> TileOutcome:
+    """Cut slides into tiles on Dask workers; see ``stages.tile.tile_slides`` for the rest.
+
+    In a script, call it below ``if __name__ == "__main__":``, as everything that starts processes.
+    """
+    with dask_pool(cluster or Cluster(workers=usable_cores())) as pool:
+        return tile_slides(slides, run_path, config, options=options, pool=pool, observer=observer)
+
+
+def estimate(
+    slides: Sequence[str],
+    run_path: str | Path,
+    config: TileConfig,
+    *,
+    options: TileOptions | None = None,
+    cluster: Cluster | None = None,
+) -> tuple[SlideEstimate, ...]:
+    """Return what ``tile`` would give; see ``stages.estimate.estimate_run``."""
+    with dask_pool(cluster or Cluster(workers=usable_cores())) as pool:
+        return estimate_run(slides, run_path, config, options=options, pool=pool)
+
+
+def verify(
+    run_path: str | Path, *, cluster: Cluster | None = None, observer: Observer | None = None
+) -> VerifyOutcome:
+    """Re-read a run and say what does not agree; see ``stages.verify.verify_run``."""
+    with dask_pool(cluster or Cluster(workers=usable_cores())) as pool:
+        return verify_run(run_path, pool=pool, observer=observer)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which on a cluster node is less than it has."""
+    return len(os.sched_getaffinity(0))
