@@ -4,14 +4,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from wsi_pipeline.errors import ConfigError
 
-TISSUE_METHODS = ("otsu", "hsv", "histoprep", "none")
+TissueMethod: TypeAlias = Literal["otsu", "hsv", "histoprep", "none"]
+
+TISSUE_METHODS: tuple[TissueMethod, ...] = get_args(TissueMethod)
 CODECS = {"jpeg": 90, "webp": 90, "zstd": None, "jpegxl": None}
 """Name to default quality; None for what is lossless and takes none."""
 

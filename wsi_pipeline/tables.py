@@ -33,7 +33,7 @@ def table_of_rows(columns: tuple[Column, ...], rows: Sequence[Mapping[str, Any]]
     return table
 
 
-def _free_column(values: Sequence[Any]) -> pa.Array:
+def _free_column(values: Sequence[Any]) -> "pa.Array[Any]":
     """Return a column of the user's own, as text where its values are of several types."""
     try:
         return pa.array(values)

@@ -1,10 +1,13 @@
 """``wsi-pipeline info``."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from wsi_pipeline.cli import options
+
+if TYPE_CHECKING:
+    from wsi_pipeline.slides.reader import SlideInfo
 
 
 def info(slides: options.SLIDES, json: options.JSON = False) -> None:
@@ -34,7 +37,7 @@ def info(slides: options.SLIDES, json: options.JSON = False) -> None:
     raise typer.Exit(1 if any("error" in entry for entry in values) else 0)
 
 
-def _described(slide: Any) -> dict[str, Any]:
+def _described(slide: "SlideInfo") -> dict[str, Any]:
     bounds0 = slide.bounds0
     return {
         "backend": slide.backend,

@@ -1,7 +1,7 @@
 """Flags that several commands share, and how values reach a configuration."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -44,6 +44,6 @@ QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went w
 VERBOSE = Annotated[bool, typer.Option("--verbose", "-v", help="Say more while working.")]
 
 
-def given(**flags: Any) -> dict[str, Any]:
+def given(**flags: object) -> dict[str, object]:
     """Return the flags that were given."""
     return {name: value for name, value in flags.items() if value is not None}

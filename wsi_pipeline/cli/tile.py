@@ -172,7 +172,8 @@ def _show_outcome(outcome: "TileOutcome", *, json: bool, quiet: bool) -> int:
             else ""
         )
         console.say(
-            f"{len(done)} slides done{before}{skipped}, {len(failed)} failed; {outcome.tiles} tiles in {outcome.run.path}"
+            f"{len(done)} slides done{before}{skipped}, {len(failed)} failed; "
+            f"{outcome.tiles} tiles in {outcome.run.path}"
         )
         console.say("look at overlays/, query manifest/ and slides.parquet with pandas")
     for record in done:

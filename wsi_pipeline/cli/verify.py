@@ -28,7 +28,8 @@ def verify(
         console.print_json(asdict(outcome))
     else:
         console.say(
-            f"{outcome.tiles} tiles of {len(outcome.slides)} slides read again: {len(outcome.findings)} findings"
+            f"{outcome.tiles} tiles of {len(outcome.slides)} slides read again: "
+            f"{len(outcome.findings)} findings"
         )
     for finding in outcome.findings:
         console.complain(f"found: {finding}")

@@ -60,7 +60,7 @@ def _outlines(tissue: Mask) -> list[NDArray[np.int32]]:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_JOIN_PX, _JOIN_PX))
     joined = cv2.morphologyEx(tissue.astype(np.uint8), cv2.MORPH_CLOSE, disc)
     outlines, _ = cv2.findContours(joined, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return [outline for outline in outlines if cv2.contourArea(outline) >= _SPECK_PX]  # type: ignore[misc]
+    return [outline for outline in outlines if cv2.contourArea(outline) >= _SPECK_PX]
 
 
 def _caption(text: str, width: int, um_per_px: float | None) -> Rgb:

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, TypeVar
 import cv2
 import numpy as np
 import tifffile
-from cv2.typing import MatLike  # a plane of uint8, ``(height, width)``, level-0 pixels
+from cv2.typing import MatLike  # here a plane of uint8, ``(height, width)``, level-0 pixels
 from numpy.typing import NDArray
 
 from wsi_pipeline.geometry import Mask, Rgb, Size
@@ -34,15 +34,15 @@ _GLASS_RGB = (243, 242, 245)
 _HEMATOXYLIN_RGB = (0.70, 0.88, 0.42)  # absorbance, base 10, where the plane is 255
 _EOSIN_RGB = (0.07, 0.40, 0.23)  # likewise
 _DAPI_RGB = (0.20, 0.55, 1.25)  # brightness of each channel per step of the plane
+_BASAL, _SPINDLE, _LYMPHOCYTE = (4.6, 2.9, 150), (5.2, 1.9, 165), (3.2, 3.0, 205)
 _NOISE_SIGMA = 1.6  # grey levels; glass of scanners has 1 to 3
 _NOISE_FLOOR = 8  # noise is drawn around it and it is taken off, so that no value wraps
 
 _LONGEST_SIDE_PX = 30_000  # cv2.remap counts in 16 bits
-_MPP_RANGE = (0.1, 4.0)  # above, a nucleus is smaller than two pixels
+_FINEST_MPP, _COARSEST_MPP = 0.1, 4.0  # above, a nucleus is smaller than two pixels
 _STROMA_MPP = 1.0  # fibres are 2 µm and wider: drawn at this resolution, then enlarged
 _EDGE_UM = 0.8  # softness of outlines
-_GLAND_PITCH_UM = 105.0
-_CELL_PITCH_UM = 8.5
+_GLAND_PITCH_UM, _CELL_PITCH_UM = 105.0, 8.5
 _RING_PITCH_UM = 6.2  # basal nuclei of a gland stand side by side
 _SUBPIXEL_BITS = 4
 
@@ -74,45 +74,34 @@ def draw_slide(
 ) -> DrawnSlide:
     """Return one to three pieces of tissue on glass; the same arguments give the same pixels.
 
-    Parameters
-    ----------
-    size
-        Level-0 pixels, sides up to 30,000.
-    mpp
-        µm per pixel, 0.1 to 4.
-    dark_field
-        Blue nuclei on black, as DAPI under fluorescence, in place of H&E.
-    blur_px
-        Sigma of the focus; the truth stays sharp.
+    ``size`` is in level-0 pixels, sides up to 30,000; ``mpp`` in µm per pixel, 0.1 to 4. A dark
+    field shows blue nuclei on black, as DAPI does, in place of H&E. ``blur_px`` is the sigma of a
+    missed focus; the truth stays sharp.
     """
     if max(size.width, size.height) > _LONGEST_SIDE_PX:
         raise ValueError(f"size: expected sides up to {_LONGEST_SIDE_PX}, got {size}")
-    if not _MPP_RANGE[0] <= mpp <= _MPP_RANGE[1]:
-        raise ValueError(f"mpp: expected {_MPP_RANGE[0]} to {_MPP_RANGE[1]}, got {mpp}")
+    if not _FINEST_MPP <= mpp <= _COARSEST_MPP:
+        raise ValueError(f"mpp: expected {_FINEST_MPP} to {_COARSEST_MPP}, got {mpp}")
     if not blur_px >= 0:
         raise ValueError(f"blur_px: expected at least 0, got {blur_px}")
     rng = np.random.default_rng(seed)
-    pieces = _filled(_piece_outlines(rng, size), size=size)
+    pieces = _filled(_piece_outlines(rng, size), size)
     glands = _gland_outlines(rng, pieces, mpp=mpp)
-    gland = _filled(glands, size=size)
-    lumen = _filled(_scaled(glands, rng.uniform(0.2, 0.42, (len(glands), 1, 1))), size=size)
-    tissue = pieces & ~lumen
+    gland = _filled(glands, size)
+    tissue = pieces & ~_filled(_scaled(glands, rng.uniform(0.2, 0.42, (len(glands), 1, 1))), size)
     stroma, fibre_angle = _stroma(rng, size, mpp=mpp)
-    in_glands = _gland_cells(rng, glands, mpp=mpp)
-    cells = np.concatenate([in_glands, _stroma_cells(rng, gland, fibre_angle, mpp=mpp)])
+    ring = _gland_cells(rng, glands, mpp=mpp)
+    cells = np.concatenate((ring, _stroma_cells(rng, gland, fibre_angle, mpp=mpp)))
     cells = cells[_looked_up(tissue, cells[:, :2])]
     cytoplasm, cover = _soft(gland, mpp=mpp), _soft(tissue, mpp=mpp)
-    hematoxylin = cv2.max(_nuclei(rng, cells, size=size, mpp=mpp), _times(cytoplasm, 0.08))
-    pale = cv2.bitwise_not(_times(cytoplasm, 0.65))
-    eosin = cv2.add(_covered(stroma, pale), _times(cytoplasm, 0.22))
+    blue = cv2.max(_nuclei(rng, cells, size, mpp=mpp), _times(cytoplasm, 0.08))
+    pink = _covered(stroma, cv2.bitwise_not(_times(cytoplasm, 0.65)))
+    pink = cv2.add(pink, _times(cytoplasm, 0.22))
     light = _fluorescence if dark_field else _transmission
-    rgb = light(_covered(hematoxylin, cover), _covered(eosin, cover))
-    return DrawnSlide(
-        rgb=_with_noise(rng, cv2.GaussianBlur(rgb, (0, 0), blur_px) if blur_px else rgb),
-        tissue=tissue,
-        nuclei=cells[:, :2].astype(np.int32),
-        mpp=mpp,
-    )
+    rgb = light(_covered(blue, cover), _covered(pink, cover))
+    rgb = cv2.GaussianBlur(rgb, (0, 0), blur_px) if blur_px else rgb
+    nuclei = cells[:, :2].astype(np.int32)
+    return DrawnSlide(rgb=_with_noise(rng, rgb), tissue=tissue, nuclei=nuclei, mpp=mpp)
 
 
 def _piece_outlines(rng: np.random.Generator, size: Size) -> _Floats:
@@ -124,16 +113,16 @@ def _piece_outlines(rng: np.random.Generator, size: Size) -> _Floats:
     shapes /= np.abs(shapes).max(axis=1, keepdims=True)
     reach = rng.uniform(0.37, 0.46, (count, 1, 2))
     steps = np.arange(count)[:, None, None] * along  # (count, 1, 2)
-    return ((steps + 0.5 + shapes * reach) * cell).astype(np.float32)
+    return np.asarray((steps + 0.5 + shapes * reach) * cell, np.float32)
 
 
 def _gland_outlines(rng: np.random.Generator, pieces: Mask, *, mpp: float) -> _Floats:
     """Return outlines ``(count, corners, 2)``, in the tissue as a whole; some regions have none."""
     sites = _jittered(rng, pieces, pitch_px=_GLAND_PITCH_UM / mpp, jitter=0.22)
-    centres = sites[_noise_at(rng, sites * mpp / 400) > -0.3]  # (count, 2)
-    radii_px = rng.uniform(25, 48, len(centres)) / mpp
+    centres = sites[_noise_at(rng, sites, grain=400 / mpp) > -0.3]  # (count, 2)
+    radii_px = rng.uniform(25, 48, (len(centres), 1, 1)) / mpp
     shapes = _closed_curves(rng, len(centres), harmonics=4, roughness=0.35, falloff=1.2)
-    outlines = (centres[:, None] + shapes * radii_px[:, None, None]).astype(np.float32)
+    outlines = (centres[:, None] + shapes * radii_px).astype(np.float32)
     return outlines[_looked_up(pieces, _scaled(outlines, 1.15)).all(axis=1)]
 
 
@@ -156,7 +145,7 @@ def _scaled(outlines: _Floats, factor: float | NDArray[np.float64]) -> _Floats:
     return np.asarray(centres + (outlines - centres) * factor, np.float32)
 
 
-def _filled(outlines: _Floats, *, size: Size) -> Mask:
+def _filled(outlines: _Floats, size: Size) -> Mask:
     plane = np.zeros((size.height, size.width), np.uint8)
     for corners in _fixed_point(outlines):
         cv2.fillPoly(plane, [corners], (1,), cv2.LINE_8, _SUBPIXEL_BITS)
@@ -182,44 +171,42 @@ def _looked_up(plane: NDArray[_Value], points: _Floats) -> NDArray[_Value]:
     return found
 
 
-def _noise_at(rng: np.random.Generator, points: _Floats) -> _Floats:
-    """Return smooth noise at points ``(rows, columns, 2)``: grains 1 wide, repeating after 256."""
-    noise = rng.standard_normal((256, 256), np.float32)
-    wrapped = (points / 256 - np.floor(points / 256)) * 256
-    empty = np.empty(0)
-    read = cv2.remap(noise, wrapped, empty, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
+def _noise_at(rng: np.random.Generator, points: _Floats, *, grain: float) -> _Floats:
+    """Return smooth noise at points ``(rows, columns, 2)``, repeating after 256 grains."""
+    noise, empty = rng.standard_normal((256, 256), np.float32), np.empty(0)
+    turns = points / np.float32(256 * grain)
+    turns = (turns - np.floor(turns)) * 256
+    read = cv2.remap(noise, turns, empty, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
     return np.asarray(read, np.float32)
 
 
 def _stroma(rng: np.random.Generator, size: Size, *, mpp: float) -> tuple[MatLike, _Floats]:
     """Return eosin of wavy fibres, and their direction in radians, not enlarged."""
     step_um = max(mpp, _STROMA_MPP)
-    x_um = np.arange(0, size.width * mpp, step_um, np.float32)
-    y_um = np.arange(0, size.height * mpp, step_um, np.float32)
-    um = np.stack(np.meshgrid(x_um, y_um), axis=-1)  # (rows, columns, 2)
-    bend_x, bend_y, ripple, thickness = (
-        _noise_at(rng, um / grain) for grain in (300, 300, 70, 300)
-    )
-    along, across = um[..., 0] + 60 * bend_x, um[..., 1] + 60 * bend_y + 7 * ripple
-    bundles = _noise_at(rng, np.stack((along / 38, across / 5.5), axis=-1))
-    fibres = _noise_at(rng, np.stack((along / 14, across / 1.9), axis=-1))
-    eosin = (126 + 14 * thickness + 20 * bundles + 16 * fibres).clip(70, 255).astype(np.uint8)
-    slope_y, slope_x = cv2.Sobel(across, -1, 0, 1), cv2.Sobel(across, -1, 1, 0)
-    angle = np.arctan2(-slope_x, slope_y).astype(np.float32)
+    counts = (int(np.ceil(side * mpp / step_um)) for side in (size.width, size.height))
+    axes = (np.arange(count, dtype=np.float32) * np.float32(step_um) for count in counts)
+    um = np.stack(np.meshgrid(*axes), axis=-1)  # (rows, columns, 2)
+    bend_x, bend_y, waves, depth = (_noise_at(rng, um, grain=g) for g in (300, 300, 70, 300))
+    across = um[..., 1] + 60 * bend_y + 7 * waves
+    along = (um[..., 0] + 60 * bend_x) / 7  # fibres are seven times longer than wide
+    fibres_um = np.stack((along, across), axis=-1)
+    bundles, fibres = (_noise_at(rng, fibres_um, grain=width_um) for width_um in (5.5, 1.9))
+    eosin = (126 + 14 * depth + 20 * bundles + 16 * fibres).clip(70, 255).astype(np.uint8)
+    slope_x, slope_y = cv2.Sobel(across, -1, 1, 0), cv2.Sobel(across, -1, 0, 1)
+    angle = np.asarray(np.arctan2(-slope_x, slope_y), np.float32)
     return cv2.resize(eosin, (size.width, size.height)), angle
 
 
 def _gland_cells(rng: np.random.Generator, glands: _Floats, *, mpp: float) -> _Floats:
     """Return the basal nuclei of every gland, side by side and pointing at its lumen."""
-    centres = glands.mean(axis=1)
+    centres, corners = glands.mean(axis=1), glands.shape[1]
     radii_um = np.linalg.norm(glands - centres[:, None], axis=2).mean(axis=1) * mpp
-    counts = 2 * np.pi * 0.8 * radii_um / _RING_PITCH_UM
-    gland, step = np.nonzero(np.arange(64) < np.floor(counts)[:, None])
+    counts = (2 * np.pi * 0.8 * radii_um / _RING_PITCH_UM).astype(np.int64)
+    gland, step = np.nonzero(np.arange(64) < counts[:, None])
     turn = (step + rng.normal(0, 0.12, len(step))) / counts[gland]
-    corners = glands.shape[1]
     spokes = glands[gland, (turn * corners).astype(np.int64) % corners] - centres[gland]
-    at = centres[gland] + spokes * rng.normal(0.80, 0.035, (len(step), 1))
-    return _cells(rng, at, np.arctan2(*spokes.T[::-1]), radii_px=(4.6 / mpp, 2.9 / mpp), shade=150)
+    at = centres[gland] + spokes * rng.normal(0.80, 0.035, (len(step), 1)).astype(np.float32)
+    return _cells(rng, at, np.arctan2(spokes[:, 1], spokes[:, 0]), kind=_BASAL, mpp=mpp)
 
 
 def _stroma_cells(
@@ -227,35 +214,33 @@ def _stroma_cells(
 ) -> _Floats:
     """Return spindles along the fibres, then crowds of lymphocytes; none in a gland."""
     sites = _jittered(rng, gland, pitch_px=_CELL_PITCH_UM / mpp, jitter=0.38)
-    crowd = _noise_at(rng, sites * mpp / 280)
+    crowd = _noise_at(rng, sites, grain=280 / mpp)
     chance = rng.random(crowd.shape) - 0.8 / (1 + np.exp(6 * (1.3 - crowd)))
-    free = ~_looked_up(gland, sites)
-    spindles, round_ones = sites[free & (chance >= 0) & (chance < 0.17)], sites[free & (chance < 0)]
-    angles = _looked_up(fibre_angle, spindles * mpp / max(mpp, _STROMA_MPP))
-    turned = np.zeros(len(round_ones), np.float32)
-    return np.concatenate(
-        [
-            _cells(rng, spindles, angles, radii_px=(5.2 / mpp, 1.9 / mpp), shade=165),
-            _cells(rng, round_ones, turned, radii_px=(3.2 / mpp, 3.0 / mpp), shade=205),
-        ]
+    chance[_looked_up(gland, sites)] = 1
+    sites, lymphocyte = sites[chance < 0.17], chance[chance < 0.17] < 0
+    angles = _looked_up(fibre_angle, sites / np.float32(max(1, _STROMA_MPP / mpp)))
+    spindles = _cells(rng, sites, angles, kind=_SPINDLE, mpp=mpp)
+    return np.where(
+        lymphocyte[:, None], _cells(rng, sites, angles, kind=_LYMPHOCYTE, mpp=mpp), spindles
     )
 
 
 def _cells(
     rng: np.random.Generator,
-    centres: _Floats,
+    at_px: _Floats,
     angles: _Floats,
     *,
-    radii_px: tuple[float, float],
-    shade: float,
+    kind: tuple[float, float, float],
+    mpp: float,
 ) -> _Floats:
     """Return nuclei, ``(count, 6)``: x, y, radius along, radius across, angle, shade to 255."""
-    radii = radii_px * rng.normal(1, 0.12, (len(centres), 2)).clip(0.6, 1.5)
-    shades = rng.normal(shade, 15, len(centres))
-    return np.column_stack((centres, radii, angles, shades)).astype(np.float32)
+    along_um, across_um, shade = kind
+    radii_um = (along_um, across_um) * rng.normal(1, 0.12, (len(at_px), 2)).clip(0.6, 1.5)
+    shades = rng.normal(shade, 15, len(at_px))
+    return np.column_stack((at_px, radii_um / mpp, angles, shades)).astype(np.float32)
 
 
-def _nuclei(rng: np.random.Generator, cells: _Floats, *, size: Size, mpp: float) -> MatLike:
+def _nuclei(rng: np.random.Generator, cells: _Floats, size: Size, *, mpp: float) -> MatLike:
     """Return the blue of all nuclei: a rim, a paler inside, grains of chromatin."""
     plane = np.zeros((size.height, size.width), np.uint8)
     outlines = _nucleus_outlines(rng, cells)
@@ -263,20 +248,18 @@ def _nuclei(rng: np.random.Generator, cells: _Floats, *, size: Size, mpp: float)
     for rim, inside, shade in zip(rims, insides, cells[:, 5].tolist(), strict=True):
         cv2.fillConvexPoly(plane, rim, (shade,), cv2.LINE_AA, _SUBPIXEL_BITS)
         cv2.fillConvexPoly(plane, inside, (0.8 * shade,), cv2.LINE_AA, _SUBPIXEL_BITS)
-    grain_px = max(1.0, 0.7 / mpp)
-    grid = (int(size.height / grain_px) + 1, int(size.width / grain_px) + 1)
-    chromatin = cv2.resize(rng.integers(160, 256, grid, np.uint8), (size.width, size.height))
-    return _covered(plane, chromatin)
+    grains = [int(side / max(1.0, 0.7 / mpp)) + 1 for side in plane.shape]
+    chromatin = rng.integers(160, 256, grains, np.uint8)
+    return _covered(plane, cv2.resize(chromatin, (size.width, size.height)))
 
 
 def _nucleus_outlines(rng: np.random.Generator, cells: _Floats) -> _Floats:
     turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     dent = 1 + 0.10 * np.cos(2 * turns + rng.uniform(0, 2 * np.pi, (len(cells), 1)))  # (count, 16)
-    x, y, radius_along, radius_across, angle = cells[:, :5].T[..., None]  # (count, 1) each
-    along, across = radius_along * np.cos(turns) * dent, radius_across * np.sin(turns) * dent
-    turned_x = along * np.cos(angle) - across * np.sin(angle)
-    turned_y = along * np.sin(angle) + across * np.cos(angle)
-    return np.stack((x + turned_x, y + turned_y), axis=-1).astype(np.float32)
+    x, y, along, across, angle = cells[:, :5].T[..., None]  # (count, 1) each
+    outline = (along * np.cos(turns) + 1j * across * np.sin(turns)) * dent
+    turned = x + 1j * y + outline * np.exp(1j * angle)
+    return np.stack((turned.real, turned.imag), axis=-1).astype(np.float32)
 
 
 def _soft(mask: Mask, *, mpp: float) -> MatLike:
@@ -294,12 +277,12 @@ def _covered(plane: MatLike, cover: MatLike) -> MatLike:
 
 def _transmission(hematoxylin: MatLike, eosin: MatLike) -> MatLike:
     """Return what is left of the lamp's light behind both stains."""
-    steps = np.arange(256) / 255
     channels = []
-    for glass, blue, red in zip(_GLASS_RGB, _HEMATOXYLIN_RGB, _EOSIN_RGB, strict=True):
-        behind_blue = cv2.LUT(hematoxylin, np.rint(255 * 10 ** (-blue * steps)).astype(np.uint8))
-        behind_red = cv2.LUT(eosin, np.rint(255 * 10 ** (-red * steps)).astype(np.uint8))
-        channels.append(cv2.multiply(behind_blue, behind_red, scale=glass / 255**2))
+    for glass, *absorbances in zip(_GLASS_RGB, _HEMATOXYLIN_RGB, _EOSIN_RGB, strict=True):
+        tables = [255 * 10 ** (-full * np.arange(256) / 255) for full in absorbances]
+        first, second = (np.rint(table).astype(np.uint8) for table in tables)
+        left = cv2.LUT(hematoxylin, first), cv2.LUT(eosin, second)
+        channels.append(cv2.multiply(*left, scale=glass / 255**2))
     return cv2.merge(channels)
 
 
@@ -328,43 +311,28 @@ def write_pyramid(
 ) -> None:
     """Write a tiled TIFF that OpenSlide opens as generic; the same input gives the same bytes.
 
-    Parameters
-    ----------
-    rgb
-        Level 0; every further level is the one before averaged over boxes of 4 x 4 pixels,
-        a little stretched where 4 does not divide a side.
-    mpp
-        µm per pixel of level 0, stored as pixels per cm; None stores no resolution.
-    tile_px
-        Side of the tiles, a multiple of 16.
+    ``mpp`` is µm per pixel of level 0, kept as pixels per cm, None for a slide that does not say;
+    ``tile_px`` a multiple of 16. A level is the one before averaged over boxes of 4 x 4 pixels,
+    a little stretched where 4 does not divide a side.
     """
-    if levels < 1:
-        raise ValueError(f"levels: expected at least 1, got {levels}")
     if mpp is not None and not mpp > 0:
         raise ValueError(f"mpp: expected more than 0, or None, got {mpp}")
+    if levels < 1 or min(rgb.shape[:2]) < LEVEL_STEP ** (levels - 1):
+        raise ValueError(f"levels: expected 1 to as many as {rgb.shape[:2]} px have, got {levels}")
     level = rgb
     with tifffile.TiffWriter(path) as writer:
         for index in range(levels):
-            level = _reduced(level) if index else rgb
+            per_cm = None if mpp is None else 1e4 / mpp * level.shape[1] / rgb.shape[1]
             writer.write(
                 level,
                 photometric="rgb",
                 tile=(tile_px, tile_px),
                 compression=None if compression == "none" else compression,
                 compressionargs={"level": JPEG_QUALITY} if compression == "jpeg" else None,
-                subfiletype=int(index > 0),
-                resolution=None if mpp is None else _pixels_per_cm(level, level0=rgb, mpp=mpp),
-                resolutionunit=None if mpp is None else "CENTIMETER",
+                subfiletype=int(index > 0),  # 1: a smaller copy of the first
+                resolution=per_cm and (per_cm, per_cm),
+                resolutionunit=per_cm and "CENTIMETER",
                 software="wsi-pipeline",
-                metadata=None,
+                metadata=None,  # no description, which would carry the shape
             )
-
-
-def _reduced(rgb: Rgb) -> Rgb:
-    height, width = (max(1, round(side / LEVEL_STEP)) for side in rgb.shape[:2])
-    return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _pixels_per_cm(level: Rgb, *, level0: Rgb, mpp: float) -> tuple[float, float]:
-    (height, width), (height0, width0) = level.shape[:2], level0.shape[:2]
-    return 1e4 / mpp * width / width0, 1e4 / mpp * height / height0
+            level = _reduced(level)

@@ -13,7 +13,23 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.slides.reader import PLAUSIBLE_MPP
 
 SLIDE_SUFFIXES = frozenset(
-    [".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm", ".czi", ".png", ".jpg", ".jpeg"]
+    [
+        ".svs",
+        ".tif",
+        ".tiff",
+        ".ndpi",
+        ".mrxs",
+        ".scn",
+        ".bif",
+        ".vms",
+        ".vmu",
+        ".svslide",
+        ".dcm",
+        ".czi",
+        ".png",
+        ".jpg",
+        ".jpeg",
+    ]
 )
 """Names that a folder is searched for; what a file really is, its content tells."""
 
@@ -82,7 +98,8 @@ def find_slides(
     others = [each for each in unique.values() if each.skip_reason is not None]
     if not slides:
         raise ConfigError(
-            f"no slides in {', '.join(arguments)}; looked for files ending in {' '.join(sorted(SLIDE_SUFFIXES))}"
+            f"no slides in {', '.join(arguments)}; "
+            f"looked for files ending in {' '.join(sorted(SLIDE_SUFFIXES))}"
         )
     ids = _slide_ids(slides, known or {})
     ids |= _slide_ids(others, known or {}, taken=frozenset(ids.values()))
@@ -112,7 +129,7 @@ def _candidates(argument: str) -> Iterator[_Candidate]:
         yield from _in_table(path)
     elif os.path.lexists(path):
         yield _Candidate(path=_absolute(path))
-    elif matches := sorted(glob.glob(argument, recursive=True)):
+    elif matches := sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207  the user's own pattern
         for match in matches:
             yield from _candidates(match)
     else:
@@ -186,13 +203,13 @@ def _checked_id(slide_id: str, where: str) -> str:
     return slide_id
 
 
-def _checked_mpp(value: Any, where: str) -> float | None:
+def _checked_mpp(value: object, where: str) -> float | None:
     if value is None:
         return None
     low, high = PLAUSIBLE_MPP
     try:
-        mpp = float(value)
-    except (TypeError, ValueError):
+        mpp = float(str(value))
+    except ValueError:
         mpp = -1.0
     if not low <= mpp <= high:
         raise ConfigError(f"{where}: mpp: expected {low:g} to {high:g} µm per pixel, got {value!r}")

@@ -7,8 +7,8 @@ from PIL import Image, UnidentifiedImageError
 
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb, Size
+from wsi_pipeline.pixels import on_white
 from wsi_pipeline.slides.reader import SlideInfo, check_window, level_of
-from wsi_pipeline.slides.transparency import on_white
 
 MAX_PX = 1 << 28
 """Most pixels of a picture that has to be decoded whole: 16 384 x 16 384, 768 MiB as RGB."""

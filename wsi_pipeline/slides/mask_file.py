@@ -59,18 +59,18 @@ def _is_tiff(path: Path) -> bool:
     return path.suffix.lower() in {".tif", ".tiff"}
 
 
-def _tiff_pixels(path: Path, max_side_px: int) -> NDArray[np.generic]:
+def _tiff_pixels(path: Path, max_side_px: int) -> NDArray[np.integer]:
     """Return the finest level that is small enough, else the coarsest."""
     with tifffile.TiffFile(path) as tiff:
         levels = tiff.series[0].levels
         fitting = [level for level in levels if max(level.shape[:2]) <= max_side_px]
-        pixels: NDArray[np.generic] = (fitting or levels[-1:])[0].asarray()
+        pixels: NDArray[np.integer] = (fitting or levels[-1:])[0].asarray()
     if pixels.ndim not in {2, 3} or (pixels.ndim == 3 and pixels.shape[2] > 4):
         raise ValueError(f"expected one plane of 1 to 4 channels, got shape {pixels.shape}")
     return pixels
 
 
-def _picture_pixels(path: Path) -> NDArray[np.generic]:
+def _picture_pixels(path: Path) -> NDArray[np.integer]:
     with Image.open(path) as image:
         pixels = np.asarray(image)
         return pixels[..., :1] if image.mode == "LA" else pixels

@@ -8,8 +8,8 @@ import tifffile
 
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
+from wsi_pipeline.pixels import on_white
 from wsi_pipeline.slides.reader import Level, SlideInfo, check_window, plausible_mpp
-from wsi_pipeline.slides.transparency import on_white
 
 
 class OpenSlideReader:

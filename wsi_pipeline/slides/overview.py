@@ -9,6 +9,7 @@ import numpy as np
 
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import WHITE, Box, Mask, Rgb
+from wsi_pipeline.pixels import resized_by_area
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
 
 STRIP_PX = 1 << 22
@@ -138,5 +139,4 @@ def _block_means(rgb: Rgb, shrink: int) -> Rgb:
         return rgb
     missing_y, missing_x = -rgb.shape[0] % shrink, -rgb.shape[1] % shrink
     whole = cv2.copyMakeBorder(rgb, 0, missing_y, 0, missing_x, cv2.BORDER_REPLICATE)
-    size = (whole.shape[1] // shrink, whole.shape[0] // shrink)
-    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return resized_by_area(whole, width=whole.shape[1] // shrink, height=whole.shape[0] // shrink)

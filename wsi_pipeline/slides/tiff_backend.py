@@ -9,8 +9,8 @@ import tifffile
 
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import WHITE, Box, Rgb, Size
+from wsi_pipeline.pixels import on_white
 from wsi_pipeline.slides.reader import SlideInfo, check_window, level_of, plausible_mpp
-from wsi_pipeline.slides.transparency import on_white
 
 _JPEG_END = b"\xff\xd9"
 _UM_PER = {"µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}

@@ -344,7 +344,7 @@ def _unreadable(table: pa.Table) -> list[int]:
 
 
 def _first_reason(table: pa.Table) -> str:
-    return next(reason for reason in table.column("reason").to_pylist() if reason)
+    return next(str(reason) for reason in table.column("reason").to_pylist() if reason)
 
 
 def _plan_path(job: SlideJob) -> Path:

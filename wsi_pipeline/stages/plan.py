@@ -12,6 +12,7 @@ from wsi_pipeline.config import TISSUE_METHODS, TileConfig
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.files import published
 from wsi_pipeline.geometry import Box, Boxes, Mask, Rgb
+from wsi_pipeline.pixels import resized_by_area, to_gray
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.mask_file import mask_path, read_mask
 from wsi_pipeline.slides.overview import (
@@ -229,7 +230,7 @@ def _segmentation(
     for method in TISSUE_METHODS:
         if config.tissue == method:
             return segment(overview.rgb, method=method)
-    gray = cv2.cvtColor(overview.rgb, cv2.COLOR_RGB2GRAY)
+    gray = to_gray(overview.rgb)
     dark_field = is_dark_field(gray)
     return Segmentation(
         tissue=_given_mask(Path(config.tissue), info, source, overview),
@@ -259,7 +260,7 @@ def _picture(overview: Overview, mask: TissueMask) -> Picture:
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     tissue = cv2.resize(mask.tissue.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     return Picture(
-        rgb=cv2.resize(overview.rgb, size, interpolation=cv2.INTER_AREA),  # type: ignore[arg-type]
+        rgb=resized_by_area(overview.rgb, width=size[0], height=size[1]),
         tissue=tissue,
         x0=overview.x0,
         y0=overview.y0,

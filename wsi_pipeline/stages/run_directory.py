@@ -201,11 +201,11 @@ def from_json(data: bytes) -> dict[str, Any]:
     return values
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     return value.item() if hasattr(value, "item") else str(value)
 
 
-def _restored(value: dict[str, Any]) -> Any:
+def _restored(value: dict[str, Any]) -> object:
     return base64.b64decode(value["base64"]) if value.keys() == {"base64"} else value

@@ -255,6 +255,8 @@ class _Tiling:
                     self.waiting.appendleft((job, _call("finish", finish_slide, job, slide_id)))
             case SlideRecord() as record:
                 self._end(record)
+            case other:
+                raise TypeError(f"{answer.call.name}: expected a known answer, got {other!r}")
 
     def _fail(self, job: SlideJob, error: BaseException) -> None:
         """Record why a slide failed and drop what was still to be done for it."""

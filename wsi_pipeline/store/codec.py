@@ -38,7 +38,7 @@ def encode_tile(rgb: Rgb, codec: str) -> bytes:
         case "jpegxl":
             return bytes(imagecodecs.jpegxl_encode(rgb, lossless=True, effort=JPEGXL_EFFORT))
         case "zstd":
-            return bytes(imagecodecs.zstd_encode(np.ascontiguousarray(rgb), level=ZSTD_LEVEL))
+            return bytes(imagecodecs.zstd_encode(rgb.tobytes(), level=ZSTD_LEVEL))
 
 
 def decode_tile(data: bytes, codec: str, *, tile_size: int) -> Rgb:

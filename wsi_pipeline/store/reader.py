@@ -43,7 +43,7 @@ def read_shard(array: Path, shard: int) -> list[bytes | None]:
     ]
 
 
-def iterate_tiles(array: Path, *, tiles: int) -> Iterator[tuple[int, bytes | None | TileError]]:
+def iterate_tiles(array: Path, *, tiles: int) -> Iterator[tuple[int, bytes | TileError | None]]:
     """Yield (tile, encoded bytes) in order; None where left out, an error for a shard that cannot be read."""
     for first in range(0, tiles, SHARD_TILES):
         count = min(SHARD_TILES, tiles - first)

@@ -41,7 +41,7 @@ class ImageCodec(ArrayBytesCodec):
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
         _, size, _, _ = chunk_spec.shape
         rgb = decode_tile(chunk_bytes.to_bytes(), self._text, tile_size=size)
-        return chunk_spec.prototype.nd_buffer.from_ndarray_like(rgb[np.newaxis])
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(rgb[np.newaxis])
 
     def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
         pixels = np.ascontiguousarray(chunk_array.as_numpy_array()[0])

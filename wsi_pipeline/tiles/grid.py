@@ -34,10 +34,11 @@ def tile_origins(extent_px: int, *, side_px: int, stride: float, edge: Edge) -> 
             f"tile: expected side and stride of at least 1, got {side_px} and {stride}"
         )
     steps = np.arange(int((extent_px - 1) // stride) + 1)
-    origins = np.floor(steps * stride + 0.5).astype(np.int64)
+    origins: NDArray[np.int64] = np.floor(steps * stride + 0.5).astype(np.int64)
     if edge == "pad":
-        return origins[origins < extent_px]
-    inside = origins[origins + side_px <= extent_px]
+        begun: NDArray[np.int64] = origins[origins < extent_px]
+        return begun
+    inside: NDArray[np.int64] = origins[origins + side_px <= extent_px]
     if edge == "drop":
         return inside
     last = max(0, extent_px - side_px)

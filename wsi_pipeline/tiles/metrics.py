@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.geometry import WHITE, Gray, Mask, Rgb
+from wsi_pipeline.pixels import to_gray, to_hsv
 from wsi_pipeline.tissue.segment import tissue_pixels
 
 CHANNELS: Final = ("gray", "red", "green", "blue", "hue", "saturation", "brightness")
@@ -42,7 +43,7 @@ def tile_metrics(rgb: Rgb, *, threshold: int, dark_field: bool = False) -> dict[
         ``laplacian_var`` in squared grey levels; shares 0 to 1; means, standard deviations and
         quantiles in grey levels (hue 0 to 179).
     """
-    gray: Gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+    gray = to_gray(rgb)
     tissue = tissue_pixels(gray, threshold=threshold, dark_field=dark_field)
     metrics = {
         "laplacian_var": laplacian_variance(gray),
@@ -67,9 +68,9 @@ def _sample(rgb: Rgb, tissue: Mask) -> tuple[NDArray[np.uint8], Mask]:
     """Return the sampled planes ``(7, 4096)`` and which of their pixels count as tissue ``(4096,)``."""
     rows, columns = _sampled(rgb.shape[0]), _sampled(rgb.shape[1])
     small = np.ascontiguousarray(rgb[rows[:, None], columns])
-    gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
-    planes = np.dstack([gray, small, hsv]).reshape(-1, len(CHANNELS)).T  # (channel, pixel)
+    planes = (
+        np.dstack([to_gray(small), small, to_hsv(small)]).reshape(-1, len(CHANNELS)).T
+    )  # (channel, pixel)
     counted = tissue[rows[:, None], columns].reshape(-1)
     if np.count_nonzero(counted) < _MIN_TISSUE_PX:
         counted = np.ones_like(counted)

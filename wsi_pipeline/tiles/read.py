@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import WHITE, Box, Boxes, Rgb
+from wsi_pipeline.pixels import resized_by_area
 from wsi_pipeline.slides.reader import SlideReader
 from wsi_pipeline.tiles.window import Sampling
 
@@ -32,7 +32,8 @@ def read_tiles(reader: SlideReader, sampling: Sampling, windows: Boxes) -> Itera
             yield from _one_by_one(reader, sampling, band, error)
             continue
         for x, _, width, _ in band - [*band[0, :2], 0, 0]:
-            yield _resized(pixels[:, x : x + width], sampling.tile_size)
+            tile = pixels[:, x : x + width]
+            yield resized_by_area(tile, width=sampling.tile_size, height=sampling.tile_size)
 
 
 def _one_by_one(
@@ -76,11 +77,3 @@ def _padded(reader: SlideReader, level: int, window_px: Box) -> Rgb:
         x, y = inside_px.x - window_px.x, inside_px.y - window_px.y
         pixels[y : y + inside_px.height, x : x + inside_px.width] = reader.read(level, inside_px)
     return pixels
-
-
-def _resized(pixels: Rgb, tile_size: int) -> Rgb:
-    """Return the pixels as one contiguous tile, averaged by area where they are finer."""
-    if pixels.shape[:2] == (tile_size, tile_size):
-        return np.ascontiguousarray(pixels)
-    size = (tile_size, tile_size)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

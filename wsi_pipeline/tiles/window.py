@@ -116,4 +116,5 @@ def footprints0(info: SlideInfo, level: int, windows: Boxes) -> Boxes:
     """Return level windows as level-0 boxes, ``(count, 4)``, rounded to whole pixels."""
     at = info.levels[level]
     scale = np.array([at.downsample_x, at.downsample_y, at.downsample_x, at.downsample_y])
-    return np.floor(windows * scale + 0.5).astype(np.int32)
+    boxes0: Boxes = np.floor(windows * scale + 0.5).astype(np.int32)
+    return boxes0

@@ -45,10 +45,9 @@ class TissueMask:
         table = cv2.integral(
             self.tissue.astype(np.uint8), sdepth=cv2.CV_64F
         )  # (height + 1, width + 1)
-        left = (boxes0[:, 0] - self.x0) / self.downsample_x
-        top = (boxes0[:, 1] - self.y0) / self.downsample_y
-        right = left + boxes0[:, 2] / self.downsample_x
-        bottom = top + boxes0[:, 3] / self.downsample_y
+        x0, y0, width0, height0 = boxes0.astype(np.float64).T
+        left, top = (x0 - self.x0) / self.downsample_x, (y0 - self.y0) / self.downsample_y
+        right, bottom = left + width0 / self.downsample_x, top + height0 / self.downsample_y
         tissue_px = (
             _bilinear(table, right, bottom)
             - _bilinear(table, left, bottom)
@@ -56,7 +55,8 @@ class TissueMask:
             + _bilinear(table, left, top)
         )
         area_px = (right - left) * (bottom - top)
-        return np.clip(tissue_px / area_px, 0.0, 1.0).astype(np.float32)
+        share: NDArray[np.float32] = np.clip(tissue_px / area_px, 0.0, 1.0).astype(np.float32)
+        return share
 
 
 def _bilinear(
@@ -70,4 +70,5 @@ def _bilinear(
     right, down = x - column, y - row
     upper = table[row, column] * (1 - right) + table[row, column + 1] * right
     lower = table[row + 1, column] * (1 - right) + table[row + 1, column + 1] * right
-    return upper * (1 - down) + lower * down
+    value: NDArray[np.float64] = upper * (1 - down) + lower * down
+    return value

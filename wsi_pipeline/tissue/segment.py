@@ -1,16 +1,15 @@
 """An overview image becomes a tissue mask: one pure function per method."""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_pipeline.config import TissueMethod
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import WHITE, Gray, Mask, Rgb
-
-SegmentMethod: TypeAlias = Literal["otsu", "hsv", "histoprep", "none"]
+from wsi_pipeline.pixels import to_gray, to_hsv
 
 BLUR_SIGMA_PX = 1.0
 """Gaussian blur before thresholding, of the overview and of every tile (HistoPrep 2.0.5's command line)."""
@@ -40,12 +39,12 @@ class Segmentation:
     tissue: Mask = field(repr=False)
     """True on tissue, in the overview's own pixels."""
     threshold: int
-    """Grey level of the blurred image that parts tissue from background; the tiles' ``background`` uses it too."""
+    """Grey level of the blurred image between tissue and background; the tiles' metrics use it too."""
     dark_field: bool
     """Tissue is bright on black (fluorescence), so it lies above the threshold."""
 
 
-def segment(rgb: Rgb, *, method: SegmentMethod) -> Segmentation:
+def segment(rgb: Rgb, *, method: TissueMethod) -> Segmentation:
     """Return tissue, threshold and field of an overview image.
 
     Parameters
@@ -62,7 +61,7 @@ def segment(rgb: Rgb, *, method: SegmentMethod) -> Segmentation:
     SlideError
         Saturation is asked for on a dark-field slide.
     """
-    gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    gray = to_gray(rgb)
     dark_field = method != "histoprep" and is_dark_field(gray)
     threshold = gray_threshold(gray, dark_field=dark_field)
     tissue: Mask
@@ -106,7 +105,10 @@ def gray_threshold(gray: Gray, *, dark_field: bool = False) -> int:
 
 
 def tissue_pixels(gray: Gray, *, threshold: int, dark_field: bool = False) -> Mask:
-    """Return True where the blurred image is on the tissue's side of the threshold; brightfield tissue is also at it."""
+    """Return True where the blurred image is on the tissue's side of the threshold, ``(height, width)``.
+
+    A pixel at the threshold is tissue on bright glass and background in the dark.
+    """
     blurred = _blurred(gray)
     return blurred > threshold if dark_field else blurred <= threshold
 
@@ -143,12 +145,14 @@ def _joined(nuclei: Mask) -> Mask:
     """Return fluorescent nuclei joined to the tissue they stand in: its stroma is as dark as the glass."""
     gap_px = 2 * (min(nuclei.shape) // _GAPS_PER_SIDE // 2) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap_px, gap_px))
-    return cv2.morphologyEx(nuclei.astype(np.uint8), cv2.MORPH_CLOSE, disc) > 0
+    joined: Gray = cv2.morphologyEx(nuclei.astype(np.uint8), cv2.MORPH_CLOSE, disc)
+    return joined > 0
 
 
 def _blurred(gray: Gray) -> Gray:
     kernel = (_BLUR_KERNEL_PX, _BLUR_KERNEL_PX)
-    return cv2.GaussianBlur(gray, kernel, sigmaX=BLUR_SIGMA_PX, sigmaY=BLUR_SIGMA_PX)  # type: ignore[return-value]
+    blurred: Gray = cv2.GaussianBlur(gray, kernel, sigmaX=BLUR_SIGMA_PX, sigmaY=BLUR_SIGMA_PX)
+    return blurred
 
 
 def _otsu(values: NDArray[np.uint8]) -> float:
@@ -171,5 +175,5 @@ def _saturated(rgb: Rgb, *, dark_field: bool) -> Mask:
         raise SlideError(
             "tissue: hsv looks for stain on bright glass, and this slide is dark field; use --tissue otsu"
         )
-    saturation = _blurred(np.ascontiguousarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 1]))
+    saturation = _blurred(np.ascontiguousarray(to_hsv(rgb)[..., 1]))
     return saturation > _otsu(saturation)

@@ -1,0 +1,41 @@
+"""What is done to pixels in more than one place, with types that OpenCV does not give."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_pipeline.geometry import WHITE, Gray, Rgb
+
+
+def to_gray(rgb: Rgb) -> Gray:
+    """Return luma, ``(height, width)``."""
+    gray: Gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    return gray
+
+
+def to_hsv(rgb: Rgb) -> NDArray[np.uint8]:
+    """Return hue 0 to 179, saturation and brightness 0 to 255, ``(height, width, 3)``."""
+    hsv: NDArray[np.uint8] = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+    return hsv
+
+
+def resized_by_area(rgb: Rgb, *, width: int, height: int) -> Rgb:
+    """Return the picture at another size, each pixel the mean of the area that it covers."""
+    if rgb.shape[:2] == (height, width):
+        return np.ascontiguousarray(rgb)
+    resized: Rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    return resized
+
+
+def on_white(rgba: NDArray[np.uint8]) -> Rgb:
+    """Return RGBA pixels ``(height, width, 4)``, colours not premultiplied, laid over white.
+
+    >>> on_white(np.array([[[10, 20, 30, 255], [10, 20, 30, 0]]], dtype=np.uint8)).tolist()
+    [[[10, 20, 30], [255, 255, 255]]]
+    """
+    rgb: Rgb = cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)
+    alpha = rgba[..., 3:]
+    if alpha.min() == WHITE:
+        return rgb
+    weighted = rgb.astype(np.uint16) * alpha + WHITE * (WHITE - alpha.astype(np.uint16))
+    return ((weighted + WHITE // 2) // WHITE).astype(np.uint8)
