@@ -36,9 +36,10 @@ def table_of_rows(columns: tuple[Column, ...], rows: Sequence[Mapping[str, Any]]
 def _free_column(values: Sequence[Any]) -> "pa.Array[Any]":
     """Return a column of the user's own, as text where its values are of several types."""
     try:
-        return pa.array(values)
+        column: pa.Array[Any] = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else str(value) for value in values])
+        column = pa.array([None if value is None else str(value) for value in values])
+    return column
 
 
 def write_table(path: Path, table: pa.Table, *, metadata: Mapping[str, str] | None = None) -> None:

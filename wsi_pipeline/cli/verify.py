@@ -9,8 +9,10 @@ def verify(
     run: options.RUN,
     workers: options.WORKERS = None,
     cluster: options.CLUSTER = None,
+    config: options.CONFIG = None,
     json: options.JSON = False,
     quiet: options.QUIET = False,
+    verbose: options.VERBOSE = False,
 ) -> None:
     """Re-read every tile of a run and compare it with the manifest and its checksums."""
     from dataclasses import asdict
@@ -18,10 +20,11 @@ def verify(
     from wsi_pipeline import run as joined
     from wsi_pipeline.cli import console
     from wsi_pipeline.cli.tile import workers_of
-    from wsi_pipeline.config import RunConfig, make_config
+    from wsi_pipeline.config import RunConfig, make_config, read_yaml
 
-    how = make_config(RunConfig, options.given(workers=workers, cluster=cluster))
-    console.set_up_logging(quiet=quiet, verbose=False)
+    flags = options.given(workers=workers, cluster=cluster)
+    how = make_config(RunConfig, {**(read_yaml(config) if config else {}), **flags})
+    console.set_up_logging(quiet=quiet, verbose=verbose)
     with console.progress(slides="slides", quiet=quiet) as observer:
         outcome = joined.verify(run, cluster=workers_of(how), observer=observer)
     if json:

@@ -21,30 +21,26 @@ from wsi_pipeline.geometry import Mask, Rgb, Size
 Compression: TypeAlias = Literal["jpeg", "deflate", "none"]
 """How tiles are stored: ``jpeg`` loses a little, the others nothing."""
 
-JPEG_QUALITY = 85
-"""Of tiles stored as JPEG; scanners use 70 to 90."""
-
-LEVEL_STEP = 4
-"""Every level of a pyramid is this many times smaller than the one before, as scanners do."""
-
+Seed: TypeAlias = int | Sequence[int]  # as numpy.random.default_rng takes it
+_Rng: TypeAlias = np.random.Generator
 _Floats: TypeAlias = NDArray[np.float32]
+_Kinds: TypeAlias = NDArray[np.float64]
 _Value = TypeVar("_Value", np.bool_, np.float32)
 
 _GLASS_RGB = (243, 242, 245)
 _HEMATOXYLIN_RGB = (0.70, 0.88, 0.42)  # absorbance, base 10, where the plane is 255
 _EOSIN_RGB = (0.07, 0.40, 0.23)  # likewise
 _DAPI_RGB = (0.20, 0.55, 1.25)  # brightness of each channel per step of the plane
-_BASAL, _SPINDLE, _LYMPHOCYTE = (4.6, 2.9, 150), (5.2, 1.9, 165), (3.2, 3.0, 205)
 _NOISE_SIGMA = 1.6  # grey levels; glass of scanners has 1 to 3
-_NOISE_FLOOR = 8  # noise is drawn around it and it is taken off, so that no value wraps
-
-_LONGEST_SIDE_PX = 30_000  # cv2.remap counts in 16 bits
+_NOISE_FLOOR = 8  # noise is drawn around it and it is taken off again: so nothing is below 0
 _FINEST_MPP, _COARSEST_MPP = 0.1, 4.0  # above, a nucleus is smaller than two pixels
 _STROMA_MPP = 1.0  # fibres are 2 µm and wider: drawn at this resolution, then enlarged
 _EDGE_UM = 0.8  # softness of outlines
-_GLAND_PITCH_UM, _CELL_PITCH_UM = 105.0, 8.5
-_RING_PITCH_UM = 6.2  # basal nuclei of a gland stand side by side
+_BASAL, _SPINDLE, _LYMPHOCYTE = (4.6, 2.9, 150), (5.2, 1.9, 165), (3.2, 3.0, 205)  # µm, µm, shade
+_GLAND_PITCH_UM, _CELL_PITCH_UM, _RING_PITCH_UM = 105.0, 8.5, 6.2  # in rings, side by side
 _SUBPIXEL_BITS = 4
+_JPEG_QUALITY = 85  # scanners use 70 to 90
+_STEP = 0.25  # from each level to the next, as scanners do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +52,7 @@ class DrawnSlide:
     """True where tissue was drawn; the lumens of glands are glass."""
     nuclei: NDArray[np.int32] = field(repr=False)
     """Centres, ``(count, 2)``: x, y; every one lies in the tissue."""
-    mpp: float
-    """µm per pixel."""
+    mpp: float  # µm per pixel
 
     def __post_init__(self) -> None:
         if self.rgb.shape != (*self.tissue.shape, 3):
@@ -65,21 +60,14 @@ class DrawnSlide:
 
 
 def draw_slide(
-    size: Size,
-    *,
-    seed: int | Sequence[int],
-    mpp: float = 0.5,
-    dark_field: bool = False,
-    blur_px: float = 0.0,
+    size: Size, *, seed: Seed, mpp: float = 0.5, dark_field: bool = False, blur_px: float = 0.0
 ) -> DrawnSlide:
     """Return one to three pieces of tissue on glass; the same arguments give the same pixels.
 
-    ``size`` is in level-0 pixels, sides up to 30,000; ``mpp`` in µm per pixel, 0.1 to 4. A dark
-    field shows blue nuclei on black, as DAPI does, in place of H&E. ``blur_px`` is the sigma of a
-    missed focus; the truth stays sharp.
+    ``size`` is in level-0 pixels, ``mpp`` in µm per pixel, 0.1 to 4. A dark field shows blue nuclei
+    on black, as DAPI does, in place of H&E. ``blur_px`` is the sigma of a missed focus; the truth
+    stays sharp.
     """
-    if max(size.width, size.height) > _LONGEST_SIDE_PX:
-        raise ValueError(f"size: expected sides up to {_LONGEST_SIDE_PX}, got {size}")
     if not _FINEST_MPP <= mpp <= _COARSEST_MPP:
         raise ValueError(f"mpp: expected {_FINEST_MPP} to {_COARSEST_MPP}, got {mpp}")
     if not blur_px >= 0:
@@ -93,10 +81,9 @@ def draw_slide(
     ring = _gland_cells(rng, glands, mpp=mpp)
     cells = np.concatenate((ring, _stroma_cells(rng, gland, fibre_angle, mpp=mpp)))
     cells = cells[_looked_up(tissue, cells[:, :2])]
-    cytoplasm, cover = _soft(gland, mpp=mpp), _soft(tissue, mpp=mpp)
-    blue = cv2.max(_nuclei(rng, cells, size, mpp=mpp), _times(cytoplasm, 0.08))
-    pink = _covered(stroma, cv2.bitwise_not(_times(cytoplasm, 0.65)))
-    pink = cv2.add(pink, _times(cytoplasm, 0.22))
+    blue = cv2.max(_nuclei(rng, cells, size, mpp=mpp), _soft(gland, 20, mpp=mpp))
+    pink = cv2.add(_covered(stroma, 255 - _soft(gland, 166, mpp=mpp)), _soft(gland, 56, mpp=mpp))
+    cover = _soft(tissue, 255, mpp=mpp)
     light = _fluorescence if dark_field else _transmission
     rgb = light(_covered(blue, cover), _covered(pink, cover))
     rgb = cv2.GaussianBlur(rgb, (0, 0), blur_px) if blur_px else rgb
@@ -104,35 +91,31 @@ def draw_slide(
     return DrawnSlide(rgb=_with_noise(rng, rgb), tissue=tissue, nuclei=nuclei, mpp=mpp)
 
 
-def _piece_outlines(rng: np.random.Generator, size: Size) -> _Floats:
+def _piece_outlines(rng: _Rng, size: Size) -> _Floats:
     """Return pieces along the longer side, clear of each other and the border."""
     count = int(rng.integers(1, 4))
     along = np.array((1, 0) if size.width >= size.height else (0, 1))
     cell = np.array((size.width, size.height)) / np.where(along, count, 1)
-    shapes = _closed_curves(rng, count, harmonics=40, roughness=0.8, falloff=1.9)
-    shapes /= np.abs(shapes).max(axis=1, keepdims=True)
-    reach = rng.uniform(0.37, 0.46, (count, 1, 2))
-    steps = np.arange(count)[:, None, None] * along  # (count, 1, 2)
-    return np.asarray((steps + 0.5 + shapes * reach) * cell, np.float32)
+    shapes = _closed_curves(rng, count, harmonics=40)
+    shapes *= rng.uniform(0.37, 0.46, (count, 1, 2)) / np.abs(shapes).max(axis=1, keepdims=True)
+    return np.asarray((np.arange(count)[:, None, None] * along + 0.5 + shapes) * cell, np.float32)
 
 
-def _gland_outlines(rng: np.random.Generator, pieces: Mask, *, mpp: float) -> _Floats:
+def _gland_outlines(rng: _Rng, pieces: Mask, *, mpp: float) -> _Floats:
     """Return outlines ``(count, corners, 2)``, in the tissue as a whole; some regions have none."""
     sites = _jittered(rng, pieces, pitch_px=_GLAND_PITCH_UM / mpp, jitter=0.22)
     centres = sites[_noise_at(rng, sites, grain=400 / mpp) > -0.3]  # (count, 2)
     radii_px = rng.uniform(25, 48, (len(centres), 1, 1)) / mpp
-    shapes = _closed_curves(rng, len(centres), harmonics=4, roughness=0.35, falloff=1.2)
+    shapes = _closed_curves(rng, len(centres), harmonics=4)
     outlines = (centres[:, None] + shapes * radii_px).astype(np.float32)
     return outlines[_looked_up(pieces, _scaled(outlines, 1.15)).all(axis=1)]
 
 
-def _closed_curves(
-    rng: np.random.Generator, count: int, *, harmonics: int, roughness: float, falloff: float
-) -> _Floats:
+def _closed_curves(rng: _Rng, count: int, *, harmonics: int) -> _Floats:
     """Return star-shaped curves of mean radius near 1 around 0, ``(count, corners, 2)``."""
     turns = np.arange(1, harmonics + 1)
     angles = np.linspace(0, 2 * np.pi, 16 * harmonics, endpoint=False)
-    sizes = rng.normal(0, roughness, (count, harmonics)) / (turns + 1) ** falloff
+    sizes = rng.normal(0, 0.8, (count, harmonics)) / (turns + 1) ** 1.9  # smooth, but for details
     phases = rng.uniform(0, 2 * np.pi, (count, harmonics))
     waves = sizes * np.cos(angles[:, None, None] * turns + phases)  # (corners, count, harmonics)
     radii = np.exp(waves.sum(axis=2)).T  # (count, corners)
@@ -156,7 +139,7 @@ def _fixed_point(points: _Floats) -> NDArray[np.int32]:
     return np.rint(points * (1 << _SUBPIXEL_BITS)).astype(np.int32, order="C")
 
 
-def _jittered(rng: np.random.Generator, plane: Mask, *, pitch_px: float, jitter: float) -> _Floats:
+def _jittered(rng: _Rng, plane: Mask, *, pitch_px: float, jitter: float) -> _Floats:
     """Return a hexagonal grid, its points moved by ``jitter`` pitches: ``(rows, columns, 2)``."""
     rows, columns = (int(side / pitch_px) + 1 for side in (plane.shape[0] / 0.866, plane.shape[1]))
     y, x = np.mgrid[0:rows, 0:columns]
@@ -171,33 +154,30 @@ def _looked_up(plane: NDArray[_Value], points: _Floats) -> NDArray[_Value]:
     return found
 
 
-def _noise_at(rng: np.random.Generator, points: _Floats, *, grain: float) -> _Floats:
+def _noise_at(rng: _Rng, points: _Floats, *, grain: float) -> _Floats:
     """Return smooth noise at points ``(rows, columns, 2)``, repeating after 256 grains."""
-    noise, empty = rng.standard_normal((256, 256), np.float32), np.empty(0)
+    noise = rng.standard_normal((256, 256), np.float32)
     turns = points / np.float32(256 * grain)
-    turns = (turns - np.floor(turns)) * 256
-    read = cv2.remap(noise, turns, empty, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
+    at = (turns - np.floor(turns)) * 256  # cv2.remap counts in 16 bits
+    read = cv2.remap(noise, at, np.empty(0), cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
     return np.asarray(read, np.float32)
 
 
-def _stroma(rng: np.random.Generator, size: Size, *, mpp: float) -> tuple[MatLike, _Floats]:
+def _stroma(rng: _Rng, size: Size, *, mpp: float) -> tuple[MatLike, _Floats]:
     """Return eosin of wavy fibres, and their direction in radians, not enlarged."""
     step_um = max(mpp, _STROMA_MPP)
-    counts = (int(np.ceil(side * mpp / step_um)) for side in (size.width, size.height))
-    axes = (np.arange(count, dtype=np.float32) * np.float32(step_um) for count in counts)
+    axes = (np.arange(0, px * mpp, step_um, dtype=np.float32) for px in (size.width, size.height))
     um = np.stack(np.meshgrid(*axes), axis=-1)  # (rows, columns, 2)
     bend_x, bend_y, waves, depth = (_noise_at(rng, um, grain=g) for g in (300, 300, 70, 300))
     across = um[..., 1] + 60 * bend_y + 7 * waves
-    along = (um[..., 0] + 60 * bend_x) / 7  # fibres are seven times longer than wide
-    fibres_um = np.stack((along, across), axis=-1)
-    bundles, fibres = (_noise_at(rng, fibres_um, grain=width_um) for width_um in (5.5, 1.9))
+    flow = np.stack(((um[..., 0] + 60 * bend_x) / 7, across), axis=-1)  # 7 times longer than wide
+    bundles, fibres = (_noise_at(rng, flow, grain=width_um) for width_um in (5.5, 1.9))
     eosin = (126 + 14 * depth + 20 * bundles + 16 * fibres).clip(70, 255).astype(np.uint8)
-    slope_x, slope_y = cv2.Sobel(across, -1, 1, 0), cv2.Sobel(across, -1, 0, 1)
-    angle = np.asarray(np.arctan2(-slope_x, slope_y), np.float32)
-    return cv2.resize(eosin, (size.width, size.height)), angle
+    angle = np.arctan2(-cv2.Sobel(across, -1, 1, 0), cv2.Sobel(across, -1, 0, 1))
+    return cv2.resize(eosin, (size.width, size.height)), np.asarray(angle, np.float32)
 
 
-def _gland_cells(rng: np.random.Generator, glands: _Floats, *, mpp: float) -> _Floats:
+def _gland_cells(rng: _Rng, glands: _Floats, *, mpp: float) -> _Floats:
     """Return the basal nuclei of every gland, side by side and pointing at its lumen."""
     centres, corners = glands.mean(axis=1), glands.shape[1]
     radii_um = np.linalg.norm(glands - centres[:, None], axis=2).mean(axis=1) * mpp
@@ -206,41 +186,28 @@ def _gland_cells(rng: np.random.Generator, glands: _Floats, *, mpp: float) -> _F
     turn = (step + rng.normal(0, 0.12, len(step))) / counts[gland]
     spokes = glands[gland, (turn * corners).astype(np.int64) % corners] - centres[gland]
     at = centres[gland] + spokes * rng.normal(0.80, 0.035, (len(step), 1)).astype(np.float32)
-    return _cells(rng, at, np.arctan2(spokes[:, 1], spokes[:, 0]), kind=_BASAL, mpp=mpp)
+    return _cells(rng, at, np.arctan2(spokes[:, 1], spokes[:, 0]), kinds=np.array(_BASAL), mpp=mpp)
 
 
-def _stroma_cells(
-    rng: np.random.Generator, gland: Mask, fibre_angle: _Floats, *, mpp: float
-) -> _Floats:
+def _stroma_cells(rng: _Rng, gland: Mask, fibre_angle: _Floats, *, mpp: float) -> _Floats:
     """Return spindles along the fibres, then crowds of lymphocytes; none in a gland."""
     sites = _jittered(rng, gland, pitch_px=_CELL_PITCH_UM / mpp, jitter=0.38)
     crowd = _noise_at(rng, sites, grain=280 / mpp)
     chance = rng.random(crowd.shape) - 0.8 / (1 + np.exp(6 * (1.3 - crowd)))
     chance[_looked_up(gland, sites)] = 1
-    sites, lymphocyte = sites[chance < 0.17], chance[chance < 0.17] < 0
+    sites, crowded = sites[chance < 0.17], chance[chance < 0.17] < 0
     angles = _looked_up(fibre_angle, sites / np.float32(max(1, _STROMA_MPP / mpp)))
-    spindles = _cells(rng, sites, angles, kind=_SPINDLE, mpp=mpp)
-    return np.where(
-        lymphocyte[:, None], _cells(rng, sites, angles, kind=_LYMPHOCYTE, mpp=mpp), spindles
-    )
+    kinds = np.where(crowded[:, None], _LYMPHOCYTE, _SPINDLE)  # (count, 3)
+    return _cells(rng, sites, angles, kinds=kinds, mpp=mpp)
 
 
-def _cells(
-    rng: np.random.Generator,
-    at_px: _Floats,
-    angles: _Floats,
-    *,
-    kind: tuple[float, float, float],
-    mpp: float,
-) -> _Floats:
+def _cells(rng: _Rng, at: _Floats, angles: _Floats, *, kinds: _Kinds, mpp: float) -> _Floats:
     """Return nuclei, ``(count, 6)``: x, y, radius along, radius across, angle, shade to 255."""
-    along_um, across_um, shade = kind
-    radii_um = (along_um, across_um) * rng.normal(1, 0.12, (len(at_px), 2)).clip(0.6, 1.5)
-    shades = rng.normal(shade, 15, len(at_px))
-    return np.column_stack((at_px, radii_um / mpp, angles, shades)).astype(np.float32)
+    varied = kinds * rng.normal(1, 0.11, (len(at), 3)).clip(0.6, 1.5)  # (count, 3)
+    return np.column_stack((at, varied[:, :2] / mpp, angles, varied[:, 2])).astype(np.float32)
 
 
-def _nuclei(rng: np.random.Generator, cells: _Floats, size: Size, *, mpp: float) -> MatLike:
+def _nuclei(rng: _Rng, cells: _Floats, size: Size, *, mpp: float) -> MatLike:
     """Return the blue of all nuclei: a rim, a paler inside, grains of chromatin."""
     plane = np.zeros((size.height, size.width), np.uint8)
     outlines = _nucleus_outlines(rng, cells)
@@ -253,7 +220,7 @@ def _nuclei(rng: np.random.Generator, cells: _Floats, size: Size, *, mpp: float)
     return _covered(plane, cv2.resize(chromatin, (size.width, size.height)))
 
 
-def _nucleus_outlines(rng: np.random.Generator, cells: _Floats) -> _Floats:
+def _nucleus_outlines(rng: _Rng, cells: _Floats) -> _Floats:
     turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     dent = 1 + 0.10 * np.cos(2 * turns + rng.uniform(0, 2 * np.pi, (len(cells), 1)))  # (count, 16)
     x, y, along, across, angle = cells[:, :5].T[..., None]  # (count, 1) each
@@ -262,13 +229,9 @@ def _nucleus_outlines(rng: np.random.Generator, cells: _Floats) -> _Floats:
     return np.stack((turned.real, turned.imag), axis=-1).astype(np.float32)
 
 
-def _soft(mask: Mask, *, mpp: float) -> MatLike:
-    """Return 255 in the mask and 0 outside, with a soft edge."""
-    return cv2.GaussianBlur(mask.view(np.uint8) * np.uint8(255), (0, 0), max(_EDGE_UM / mpp, 0.3))
-
-
-def _times(plane: MatLike, factor: float) -> MatLike:
-    return cv2.convertScaleAbs(plane, alpha=factor)
+def _soft(mask: Mask, shade: int, *, mpp: float) -> MatLike:
+    """Return the shade in the mask and 0 outside, with a soft edge."""
+    return cv2.GaussianBlur(mask.view(np.uint8) * np.uint8(shade), (0, 0), max(_EDGE_UM / mpp, 0.3))
 
 
 def _covered(plane: MatLike, cover: MatLike) -> MatLike:
@@ -291,13 +254,12 @@ def _fluorescence(nuclei: MatLike, stroma: MatLike) -> MatLike:
     return cv2.merge([cv2.addWeighted(nuclei, share, stroma, 0.05, 0) for share in _DAPI_RGB])
 
 
-def _with_noise(rng: np.random.Generator, rgb: MatLike) -> Rgb:
+def _with_noise(rng: _Rng, rgb: MatLike) -> Rgb:
     """Return the picture with the camera's noise, independent in every value."""
     normal = NormalDist(_NOISE_FLOOR, _NOISE_SIGMA)
     table = np.array([round(normal.inv_cdf((step + 0.5) / 256)) for step in range(256)], np.uint8)
     noise = cv2.LUT(rng.integers(0, 256, rgb.shape, np.uint8), table)
-    lowered = cv2.subtract(rgb, np.full(4, _NOISE_FLOOR, np.float64))
-    return np.asarray(cv2.add(lowered, noise), np.uint8)
+    return np.asarray(cv2.add(cv2.subtract(rgb, np.full(4, float(_NOISE_FLOOR))), noise), np.uint8)
 
 
 def write_pyramid(
@@ -312,27 +274,27 @@ def write_pyramid(
     """Write a tiled TIFF that OpenSlide opens as generic; the same input gives the same bytes.
 
     ``mpp`` is µm per pixel of level 0, kept as pixels per cm, None for a slide that does not say;
-    ``tile_px`` a multiple of 16. A level is the one before averaged over boxes of 4 x 4 pixels,
-    a little stretched where 4 does not divide a side.
+    ``tile_px`` a multiple of 16. Every level is the one before averaged over boxes of 4 x 4 pixels.
     """
     if mpp is not None and not mpp > 0:
         raise ValueError(f"mpp: expected more than 0, or None, got {mpp}")
-    if levels < 1 or min(rgb.shape[:2]) < LEVEL_STEP ** (levels - 1):
+    if levels < 1 or min(rgb.shape[:2]) * _STEP ** (levels - 1) < 1:
         raise ValueError(f"levels: expected 1 to as many as {rgb.shape[:2]} px have, got {levels}")
-    level = rgb
+    level: MatLike = rgb
     with tifffile.TiffWriter(path) as writer:
         for index in range(levels):
-            per_cm = None if mpp is None else 1e4 / mpp * level.shape[1] / rgb.shape[1]
+            if index:
+                level = cv2.resize(level, None, fx=_STEP, fy=_STEP, interpolation=cv2.INTER_AREA)
+            per_cm = None if mpp is None else 1e4 / (mpp * rgb.shape[1] / level.shape[1])
             writer.write(
                 level,
                 photometric="rgb",
                 tile=(tile_px, tile_px),
                 compression=None if compression == "none" else compression,
-                compressionargs={"level": JPEG_QUALITY} if compression == "jpeg" else None,
+                compressionargs={"level": _JPEG_QUALITY} if compression == "jpeg" else None,
                 subfiletype=int(index > 0),  # 1: a smaller copy of the first
                 resolution=per_cm and (per_cm, per_cm),
                 resolutionunit=per_cm and "CENTIMETER",
                 software="wsi-pipeline",
                 metadata=None,  # no description, which would carry the shape
             )
-            level = _reduced(level)

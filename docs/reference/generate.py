@@ -1,0 +1,123 @@
+"""Writes the reference pages from the code: ``python docs/reference/generate.py``.
+
+A test compares the pages with what this gives, so they cannot fall behind.
+"""
+
+from pathlib import Path
+
+import typer
+
+from wsi_pipeline.cli.app import app
+from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_MADE = "<!-- made by docs/reference/generate.py; change the code, not this page -->\n\n"
+
+
+def config_page() -> str:
+    """Return the page of every setting."""
+    return (
+        _MADE
+        + "# Settings\n\n"
+        + "Keys of the file given with `--config FILE.yaml`; a flag of the same name, with `-` for `_`, wins\n"
+        + "over the file. Unknown keys are refused.\n\n"
+        + "## tile: what is made\n\n"
+        + "Every one of these changes the result, so all of them are in the digest that `run.json`,\n"
+        + "`slides.parquet` and every manifest carry.\n\n"
+        + _settings(TileConfig)
+        + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
+        + _settings(RunConfig)
+    )
+
+
+def tables_page() -> str:
+    """Return the page of every column."""
+    return _MADE + "# Tables\n\n" + column_dictionary()
+
+
+def column_dictionary() -> str:
+    """Return name, type and meaning of every column."""
+    return (
+        "## manifest/SLIDE.parquet: one row per tile\n\n"
+        + _columns(TILE_COLUMNS)
+        + "\n## slides.parquet: one row per slide\n\n"
+        + _columns(SLIDE_COLUMNS)
+        + "\nThe further columns of the slide table that the user gave follow these.\n"
+    )
+
+
+def cli_page() -> str:
+    """Return the page of every command and flag."""
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    text = _MADE + "# Commands\n\n" + (group.help or "") + "\n"
+    for name in group.list_commands(context):  # type: ignore[attr-defined]
+        command = group.get_command(context, name)  # type: ignore[attr-defined]
+        summary, _, more = (command.help or "").partition("\n\n")
+        text += f"\n## wsi-pipeline {name}\n\n{summary}\n" + (f"\n{more}\n" if more else "")
+        text += "\n| | default | |\n|---|---|---|\n"
+        for parameter in command.params:
+            if parameter.name != "help":
+                text += _parameter(parameter)
+    return text
+
+
+def manifests_page() -> str:
+    """Return the page of the folder of cohort tables."""
+    return (
+        _MADE
+        + "# Cohort tables\n\n"
+        + "Small, reviewed tables that say which slides a study uses: a CSV with a column `path` (relative\n"
+        + "to the table) and, as far as they are known, `slide_id, patient_id, scanner, centre, mpp,\n"
+        + "annotation`. All columns are kept in `slides.parquet`. Large tables, and tables that name\n"
+        + "patients, stay outside the repository.\n\n"
+        + "What a run writes:\n\n"
+        + column_dictionary()
+    )
+
+
+PAGES = {
+    "docs/reference/config.md": config_page,
+    "docs/reference/tables.md": tables_page,
+    "docs/reference/cli.md": cli_page,
+    "manifests/README.md": manifests_page,
+}
+
+
+def _settings(kind: type[Config]) -> str:
+    rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
+    for name, field in kind.model_fields.items():
+        default = "none" if field.default is None else field.default
+        expected = expected_of(kind, name).replace("|", "\\|")
+        rows += f"| `{name}` | {default} | {expected} | {field.description} |\n"
+    return rows
+
+
+def _columns(columns: tuple[Column, ...]) -> str:
+    rows = "| column | type | meaning |\n|---|---|---|\n"
+    for column in columns:
+        kind = str(column.type).replace(
+            "dictionary<values=string, indices=int32, ordered=0>", "word"
+        )
+        rows += f"| `{column.name}` | {kind} | {column.meaning} |\n"
+    return rows
+
+
+def _parameter(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> str:
+    names = ", ".join(f"`{each}`" for each in parameter.opts) if parameter.opts else ""
+    if isinstance(parameter, typer.core.TyperArgument):
+        names = f"`{parameter.metavar}`"
+    elif parameter.metavar:
+        names += f" {parameter.metavar}".replace("|", "\\|")
+    shown = parameter.show_default
+    default = shown if isinstance(shown, str) else ""
+    if isinstance(parameter, typer.core.TyperOption) and parameter.required:
+        default = "required"
+    return f"| {names} | {default} | {parameter.help or ''} |\n"
+
+
+if __name__ == "__main__":
+    for path, page in PAGES.items():
+        (ROOT / path).write_text(page(), encoding="utf-8")
