@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("workflows/**/*.md")])
 _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n+)?^```(?P<kind>python|bash)\n(?P<text>.*?)^```$",
-    re.M | re.S,
+    re.MULTILINE | re.DOTALL,
 )
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
@@ -101,6 +101,8 @@ def test_reference_pages_say_what_the_code_says(path: str) -> None:
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    command = re.search(r"^python3 -m venv \.venv-test .*$", (ROOT / "README.md").read_text(), re.M)
+    command = re.search(
+        r"^python3 -m venv \.venv-test .*$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
     assert command is not None
     assert command.group(0) in (ROOT / ".ci" / "run").read_text().splitlines()

@@ -21,8 +21,8 @@ def config_page() -> str:
     return (
         _MADE
         + "# Settings\n\n"
-        + "Keys of the file given with `--config FILE.yaml`; a flag of the same name, with `-` for `_`, wins\n"
-        + "over the file. Unknown keys are refused.\n\n"
+        + "Keys of the file given with `--config FILE.yaml`; a flag of the same name, with `-` for\n"
+        + "`_`, wins over the file. Unknown keys are refused.\n\n"
         + "## tile: what is made\n\n"
         + "Every one of these changes the result, so all of them are in the digest that `run.json`,\n"
         + "`slides.parquet` and every manifest carry.\n\n"

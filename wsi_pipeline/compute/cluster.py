@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,48 +43,50 @@ class Cluster:
 
 @contextmanager
 def dask_pool(cluster: Cluster) -> Iterator[DaskPool]:
-    """Give a pool of Dask workers and close what was started here.
+    """Give a pool of Dask workers, started with the first call; what was started here is closed.
 
     Workers of one's own listen on the loopback interface only.
 
     Raises
     ------
     ConfigError
-        No scheduler answers at the address.
+        At the first call: no scheduler answers at the address.
     """
-    import dask
-    import distributed  # noqa: F401  its defaults must be there before settings are laid over them
-
-    with dask.config.set(_SETTINGS), _client(cluster) as client:
-        client.run(_prepare_worker)
-        yield DaskPool(client, slots=max(cluster.workers, sum(client.nthreads().values())))
+    with ExitStack() as started:
+        yield DaskPool(lambda: started.enter_context(_client(cluster)), slots=cluster.workers)
 
 
 @contextmanager
 def _client(cluster: Cluster) -> Iterator["Client"]:
-    from distributed import Client, LocalCluster
+    import dask
+    import distributed
 
-    if cluster.address is not None:
-        try:
-            client = Client(cluster.address, timeout=10)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ConfigError(
-                f"cluster {cluster.address}: no scheduler answers ({error}); is it running, and reachable?"
-            ) from error
-        with client:
-            yield client
-        return
-    with (
-        LocalCluster(
-            n_workers=cluster.workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as local,
-        Client(local) as client,
-    ):
+    with dask.config.set(_SETTINGS), ExitStack() as opened:
+        if cluster.address is None:
+            local = distributed.LocalCluster(
+                n_workers=cluster.workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+            client = distributed.Client(opened.enter_context(local))
+        else:
+            client = _connected(cluster.address)
+        opened.enter_context(client)
+        client.run(_prepare_worker)
         yield client
+
+
+def _connected(address: str) -> "Client":
+    import distributed
+
+    try:
+        return distributed.Client(address, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConfigError(
+            f"cluster {address}: no scheduler answers ({error}); is it running, and reachable?"
+        ) from error
 
 
 def _prepare_worker() -> None:

@@ -1,42 +1,50 @@
 """Calls on Dask workers: bounded in flight, each result read and released, failures as answers."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.calls import Answer, Call
 from wsi_pipeline.errors import SlideError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, as_completed
 
 IN_FLIGHT_PER_SLOT = 2
 """One call running and one waiting on each slot: no worker idles while its answer travels."""
 
 
 class DaskPool:
-    """A pool (``calls.Pool``) over a Dask client."""
+    """A pool (``calls.Pool``) over a Dask client, which is connected when the first call comes."""
 
-    def __init__(self, client: "Client", *, slots: int) -> None:
-        from distributed import as_completed
-
+    def __init__(self, connect: Callable[[], "Client"], *, slots: int) -> None:
         self.window = IN_FLIGHT_PER_SLOT * slots
-        self._client = client
+        self._connect = connect
+        self._client: Client | None = None
+        self._completed: as_completed | None = None
         self._calls: dict[str, Call] = {}
-        self._completed = as_completed()
         self._number = 0
 
     def submit(self, call: Call) -> None:
         """Send a call to the scheduler."""
+        client, completed = self._started()
         self._number += 1
         key = f"{call.name}-{self._number}"
         self._calls[key] = call
-        future = self._client.submit(call.function, call.argument, key=key, pure=False)
-        self._completed.add(future)
+        completed.add(client.submit(call.function, call.argument, key=key, pure=False))
+
+    def _started(self) -> tuple["Client", "as_completed"]:
+        if self._client is None or self._completed is None:
+            from distributed import as_completed
+
+            self._client, self._completed = self._connect(), as_completed()
+        return self._client, self._completed
 
     def next_answer(self) -> Answer:
         """Wait for the next call to end and let its result go."""
         from distributed.scheduler import KilledWorker
 
-        future = next(self._completed)
+        _, completed = self._started()
+        future = next(completed)
         call = self._calls.pop(future.key)
         try:
             return Answer(call=call, value=future.result())

@@ -21,22 +21,22 @@ from wsi_pipeline.geometry import Mask, Rgb, Size
 Compression: TypeAlias = Literal["jpeg", "deflate", "none"]
 """How tiles are stored: ``jpeg`` loses a little, the others nothing."""
 
-Seed: TypeAlias = int | Sequence[int]  # as numpy.random.default_rng takes it
+Seed: TypeAlias = int | Sequence[int]  # for numpy.random.default_rng, to which [1, 0] is 1
 _Rng: TypeAlias = np.random.Generator
 _Floats: TypeAlias = NDArray[np.float32]
 _Kinds: TypeAlias = NDArray[np.float64]
 _Value = TypeVar("_Value", np.bool_, np.float32)
 
 _GLASS_RGB = (243, 242, 245)
-_HEMATOXYLIN_RGB = (0.70, 0.88, 0.42)  # absorbance, base 10, where the plane is 255
-_EOSIN_RGB = (0.07, 0.40, 0.23)  # likewise
+_HEMATOXYLIN_RGB = (0.57, 0.66, 0.26)  # absorbance, base 10, where the plane is 255
+_EOSIN_RGB = (0.08, 0.45, 0.25)  # likewise
 _DAPI_RGB = (0.20, 0.55, 1.25)  # brightness of each channel per step of the plane
 _NOISE_SIGMA = 1.6  # grey levels; glass of scanners has 1 to 3
 _NOISE_FLOOR = 8  # noise is drawn around it and it is taken off again: so nothing is below 0
 _FINEST_MPP, _COARSEST_MPP = 0.1, 4.0  # above, a nucleus is smaller than two pixels
 _STROMA_MPP = 1.0  # fibres are 2 µm and wider: drawn at this resolution, then enlarged
-_EDGE_UM = 0.8  # softness of outlines
-_BASAL, _SPINDLE, _LYMPHOCYTE = (4.6, 2.9, 150), (5.2, 1.9, 165), (3.2, 3.0, 205)  # µm, µm, shade
+_EDGE_UM = 0.6  # softness of outlines
+_BASAL, _SPINDLE, _LYMPHOCYTE = (4.6, 2.9, 150), (5.2, 1.9, 165), (3.2, 3.0, 195)  # µm, µm, shade
 _GLAND_PITCH_UM, _CELL_PITCH_UM, _RING_PITCH_UM = 105.0, 8.5, 6.2  # in rings, side by side
 _SUBPIXEL_BITS = 4
 _JPEG_QUALITY = 85  # scanners use 70 to 90
@@ -193,7 +193,7 @@ def _stroma_cells(rng: _Rng, gland: Mask, fibre_angle: _Floats, *, mpp: float) -
     """Return spindles along the fibres, then crowds of lymphocytes; none in a gland."""
     sites = _jittered(rng, gland, pitch_px=_CELL_PITCH_UM / mpp, jitter=0.38)
     crowd = _noise_at(rng, sites, grain=280 / mpp)
-    chance = rng.random(crowd.shape) - 0.8 / (1 + np.exp(6 * (1.3 - crowd)))
+    chance = rng.random(crowd.shape) - 0.6 / (1 + np.exp(6 * (1.3 - crowd)))
     chance[_looked_up(gland, sites)] = 1
     sites, crowded = sites[chance < 0.17], chance[chance < 0.17] < 0
     angles = _looked_up(fibre_angle, sites / np.float32(max(1, _STROMA_MPP / mpp)))

@@ -150,8 +150,30 @@ def plan_run(
             f"tissue: expected otsu, hsv, histoprep, none or a folder of masks, got {config.tissue!r}"
         )
     check_run_directory(run, config, overwrite=options.overwrite)
-    known = {record.path: record.slide_id for record in read_records(run)}
-    return share_of(find_slides(slides, known=known), part=options.part, parts=options.parts)
+    records = read_records(run)
+    known = {record.path: record.slide_id for record in records}
+    sources = find_slides(slides, known=known)
+    _refuse_mixed_settings(records, sources, config)
+    return share_of(sources, part=options.part, parts=options.parts)
+
+
+def _refuse_mixed_settings(
+    records: Sequence[SlideRecord], sources: Sequence[SlideSource], config: TileConfig
+) -> None:
+    """Refuse to overwrite some slides of a run with other settings than the rest keeps."""
+    named = {source.slide_id for source in sources}
+    other = [
+        record.slide_id
+        for record in records
+        if record.status == "done"
+        and record.slide_id not in named
+        and record.values["config_digest"] != config.digest()
+    ]
+    if other:
+        raise ConfigError(
+            f"{', '.join(other[:5])}{', …' if len(other) > 5 else ''}: done with other settings and not "
+            "among the slides named; name them too, or choose another folder with -o"
+        )
 
 
 def _open_run(run: RunDirectory, config: TileConfig) -> str:
@@ -194,10 +216,12 @@ class _Tiling:
             if (record := self._settled(job)) is not None:
                 self._end(record)
                 continue
-            if job.redo:
-                clear_slide(self.run, source.slide_id)
             self.waiting.append((job, _call("begin", begin_slide, job, source.slide_id)))
-        write_slides_table(self.run, read_records(self.run))
+        redone = {job.source.slide_id for job, _ in self.waiting}
+        kept = [record for record in read_records(self.run) if record.slide_id not in redone]
+        write_slides_table(
+            self.run, kept
+        )  # so that a kill leaves no row of a slide that is cleared
 
     def drive(self) -> None:
         """Keep the pool busy until nothing is left; at most a window of calls is under way."""
@@ -226,6 +250,8 @@ class _Tiling:
         before = None if job.redo else read_record(self.run, source.slide_id)
         if before is None or before.status != "done":
             return None
+        if before.values["config_digest"] != self.config.digest():
+            return None  # left over from an --overwrite with other settings that was interrupted
         if changed := _changed_source(source, before):
             return _record_of(source, "failed", changed)
         self.already_done.add(source.slide_id)

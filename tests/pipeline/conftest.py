@@ -1,0 +1,68 @@
+"""Slides drawn once, and the command run in this process without workers."""
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.pipeline.runs import CONFIG, SIZE, Command, Drawn, Ended, tile, write_svs
+from wsi_pipeline.calls import SerialPool
+from wsi_pipeline.cli import app
+from wsi_pipeline.slides.drawn import draw_slide, write_pyramid
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    """Four small slides; tests copy what they damage."""
+    folder = tmp_path_factory.mktemp("drawn")
+    names = ("he", "plain", "dark", "flat")
+    rgb = {
+        name: draw_slide(SIZE, seed=[7, number], dark_field=name == "dark").rgb
+        for number, name in enumerate(names)
+    }
+    slides = Drawn(folder=folder, rgb=rgb)
+    write_svs(slides.he, rgb["he"])
+    write_pyramid(slides.plain, rgb["plain"], mpp=0.5, compression="deflate")
+    write_pyramid(slides.dark, rgb["dark"], mpp=0.5)
+    Image.fromarray(rgb["flat"]).save(slides.flat)
+    return slides
+
+
+@pytest.fixture(scope="session")
+def undisturbed(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on all drawn slides that nothing has interrupted; never written to by a test."""
+    run = tmp_path_factory.mktemp("undisturbed") / "RUN"
+    tile(run, drawn.folder, config=CONFIG)
+    return run
+
+
+@contextmanager
+def _serial_pool(_cluster: object) -> Iterator[SerialPool]:
+    yield SerialPool()
+
+
+@pytest.fixture
+def wsi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Give the command, run in this process with its calls in this thread: no start-up to wait for."""
+    monkeypatch.setattr("wsi_pipeline.run.dask_pool", _serial_pool)
+    logger = logging.getLogger("wsi_pipeline")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    on_term = signal.getsignal(signal.SIGTERM)
+
+    def command(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["wsi-pipeline", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            app.main()
+        said = capsys.readouterr()
+        code = left.value.code
+        return Ended(code=code if isinstance(code, int) else 0, out=said.out, err=said.err)
+
+    yield command
+    logger.handlers, logger.level, logger.propagate = before
+    signal.signal(signal.SIGTERM, on_term)
