@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from wsi_pipeline.geometry import WHITE, Gray, Rgb
@@ -25,6 +26,21 @@ def resized_by_area(rgb: Rgb, *, width: int, height: int) -> Rgb:
         return np.ascontiguousarray(rgb)
     resized: Rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     return resized
+
+
+def decode_jpeg(data: bytes) -> Rgb:
+    """Return a JPEG's pixels, ``(height, width, 3)``.
+
+    Strict, because libjpeg otherwise fills what is missing or damaged with gray and says nothing
+    (docs/decisions/0006-strict-jpeg.md).
+
+    Raises
+    ------
+    ValueError
+        The bytes are no JPEG, are cut off, or do not end where its picture ends.
+    """
+    rgb: Rgb = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+    return rgb
 
 
 def on_white(rgba: NDArray[np.uint8]) -> Rgb:

@@ -14,6 +14,7 @@ RESULT_LIBRARIES = (
     "pandas",
     "pillow",
     "pyarrow",
+    "simplejpeg",
     "tifffile",
     "zarr",
     "dask",

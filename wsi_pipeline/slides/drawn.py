@@ -190,7 +190,7 @@ def _gland_cells(rng: _Rng, glands: _Floats, *, mpp: float) -> _Floats:
 
 
 def _stroma_cells(rng: _Rng, gland: Mask, fibre_angle: _Floats, *, mpp: float) -> _Floats:
-    """Return spindles along the fibres, then crowds of lymphocytes; none in a gland."""
+    """Return spindles along the fibres and crowds of lymphocytes, none in a gland."""
     sites = _jittered(rng, gland, pitch_px=_CELL_PITCH_UM / mpp, jitter=0.38)
     crowd = _noise_at(rng, sites, grain=280 / mpp)
     chance = rng.random(crowd.shape) - 0.6 / (1 + np.exp(6 * (1.3 - crowd)))

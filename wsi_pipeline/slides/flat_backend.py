@@ -7,7 +7,7 @@ from PIL import Image, UnidentifiedImageError
 
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb, Size
-from wsi_pipeline.pixels import on_white
+from wsi_pipeline.pixels import decode_jpeg, on_white
 from wsi_pipeline.slides.reader import SlideInfo, check_window, level_of
 
 MAX_PX = 1 << 28
@@ -71,6 +71,8 @@ def _decode(path: Path) -> Rgb:
         with _open(path) as image:
             if image.mode in {"RGBA", "LA"} or "transparency" in image.info:
                 return on_white(np.asarray(image.convert("RGBA")))
+            if image.format == "JPEG" and image.mode in {"RGB", "L"}:
+                return decode_jpeg(path.read_bytes())
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise SlideError(

@@ -7,6 +7,7 @@ import numpy as np
 
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Rgb
+from wsi_pipeline.pixels import decode_jpeg
 
 CodecName: TypeAlias = Literal["jpeg", "webp", "jpegxl", "zstd"]
 
@@ -53,7 +54,7 @@ def decode_tile(data: bytes, codec: str, *, tile_size: int) -> Rgb:
     try:
         match name:
             case "jpeg":
-                rgb = imagecodecs.jpeg8_decode(_whole_jpeg(data))
+                rgb = decode_jpeg(data)
             case "webp":
                 rgb = imagecodecs.webp_decode(data)
             case "jpegxl":
@@ -66,10 +67,3 @@ def decode_tile(data: bytes, codec: str, *, tile_size: int) -> Rgb:
     if rgb.shape != (tile_size, tile_size, 3):
         raise TileError(f"expected {tile_size} x {tile_size} x 3 {name}, got {rgb.shape}")
     return np.asarray(rgb, dtype=np.uint8)
-
-
-def _whole_jpeg(data: bytes) -> bytes:
-    """Return the bytes if they end as a JPEG does: libjpeg fills a missing end with gray and says nothing."""
-    if not data.endswith(b"\xff\xd9"):
-        raise ValueError("its end is missing")
-    return data
