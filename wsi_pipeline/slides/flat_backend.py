@@ -1,5 +1,6 @@
 """PNG and JPEG pictures as slides of one level."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from PIL import Image, UnidentifiedImageError
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb, Size
 from wsi_pipeline.pixels import decode_jpeg, on_white
-from wsi_pipeline.slides.reader import SlideInfo, check_window, level_of
+from wsi_pipeline.slides.bands import read_in_bands
+from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, check_window, level_of
 
 MAX_PX = 1 << 28
 """Most pixels of a picture that has to be decoded whole: 16 384 x 16 384, 768 MiB as RGB."""
@@ -43,6 +45,10 @@ class FlatReader:
         rows = slice(window_px.y, window_px.y_end)
         columns = slice(window_px.x, window_px.x_end)
         return np.array(self._pixels[rows, columns])
+
+    def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
+        """Yield the windows, neighbours read together."""
+        return read_in_bands(self, level, windows_px)
 
     def close(self) -> None:
         """Let the pixels go."""

@@ -1,12 +1,13 @@
 """A slide made of arrays: for tests, doctests and notebooks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
-from wsi_pipeline.slides.reader import SlideInfo, check_window, level_of, plausible_mpp
+from wsi_pipeline.slides.bands import read_in_bands
+from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, check_window, level_of, plausible_mpp
 
 
 class MemoryReader:
@@ -50,6 +51,10 @@ class MemoryReader:
         rows = slice(window_px.y, window_px.y_end)
         columns = slice(window_px.x, window_px.x_end)
         return np.array(self._levels[level][rows, columns])
+
+    def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
+        """Yield the windows, neighbours read together."""
+        return read_in_bands(self, level, windows_px)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,6 +1,7 @@
 """From a path to an open reader: looks into the file, not at its name."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import openslide
@@ -10,8 +11,8 @@ from wsi_pipeline.geometry import Box, Rgb
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.flat_backend import FlatReader
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
-from wsi_pipeline.slides.reader import SlideInfo, SlideReader
-from wsi_pipeline.slides.tiff_backend import TiffReader
+from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
+from wsi_pipeline.slides.tiff_backend import native_tiles_of, open_tiff
 
 _FLAT_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -31,13 +32,25 @@ def open_slide(path: Path) -> SlideReader:
             return FlatReader(path, reason=f"the file begins as {name}")
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor is not None:
-        return OpenSlideReader(path, reason=f"OpenSlide knows it as {vendor}")
+        return _known_by_openslide(path, vendor, is_tiff=head.startswith(_TIFF_MAGIC))
     if head.startswith(_TIFF_MAGIC):
-        return TiffReader(path, reason="a TIFF that OpenSlide does not know")
+        return open_tiff(path, reason="a TIFF that OpenSlide does not know")
     raise SlideError(
         f"no backend opens it: it begins with {head[:8]!r}, which is no TIFF, PNG or JPEG, "
         "and OpenSlide does not know it; is it a slide, and complete?"
     )
+
+
+def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReader:
+    """Return a reader of the native tiles where they are a plain grid, else OpenSlide itself."""
+    slide = OpenSlideReader(path, reason=f"OpenSlide knows it as {vendor}")
+    if not is_tiff:
+        return slide
+    native = native_tiles_of(path, slide)
+    if isinstance(native, str):
+        slide.info = replace(slide.info, backend_reason=f"{slide.info.backend_reason}; {native}")
+        return slide
+    return native
 
 
 def open_source(source: SlideSource, *, slide_mpp: float | None) -> SlideReader:
@@ -61,6 +74,9 @@ class _Restated:
 
     def read(self, level: int, window_px: Box) -> Rgb:
         return self.reader.read(level, window_px)
+
+    def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
+        return self.reader.read_many(level, windows_px)
 
     def close(self) -> None:
         self.reader.close()

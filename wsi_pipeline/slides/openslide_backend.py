@@ -1,5 +1,6 @@
 """Everything OpenSlide opens."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import tifffile
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
 from wsi_pipeline.pixels import on_white
-from wsi_pipeline.slides.reader import Level, SlideInfo, check_window, plausible_mpp
+from wsi_pipeline.slides.bands import read_in_bands
+from wsi_pipeline.slides.reader import RgbOrError, Level, SlideInfo, check_window, plausible_mpp
 
 
 class OpenSlideReader:
@@ -31,6 +33,10 @@ class OpenSlideReader:
             self._reopen()
             raise TileError(f"level {level}, {window_px}: {error}") from error
         return on_white(np.asarray(image))
+
+    def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
+        """Yield the windows, neighbours read together."""
+        return read_in_bands(self, level, windows_px)
 
     def close(self) -> None:
         """Close the handle."""

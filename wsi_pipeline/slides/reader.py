@@ -1,10 +1,11 @@
 """What every slide can do, whatever wrote its file."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
-from wsi_pipeline.errors import SlideError
+from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
 
 PLAUSIBLE_MPP = (0.01, 100.0)
@@ -83,6 +84,9 @@ class SlideInfo:
         return Box(x=x, y=y, width=max(1, x_end - x), height=max(1, y_end - y))
 
 
+RgbOrError: TypeAlias = Rgb | TileError
+
+
 class SlideReader(Protocol):
     """An open slide. One thread uses one reader."""
 
@@ -100,6 +104,13 @@ class SlideReader(Protocol):
         ------
         TileError
             The file's bytes for this window cannot be decoded; other windows still can.
+        """
+        ...
+
+    def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
+        """Yield each window's pixels in order, or why they cannot be read.
+
+        What several windows share is decoded as rarely as the backend can.
         """
         ...
 

@@ -1,6 +1,12 @@
-"""TIFF files through tifffile: OME-TIFF, and plain TIFF that OpenSlide refuses."""
+"""TIFF files by their native tiles, each decoded once: SVS, Philips, generic and OME-TIFF.
+
+tifffile says where tiles lie; OpenSlide, where it knows the file, says what the slide is.
+"""
 
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,95 +15,189 @@ import tifffile
 
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import WHITE, Box, Rgb, Size
-from wsi_pipeline.pixels import on_white
-from wsi_pipeline.slides.reader import SlideInfo, check_window, level_of, plausible_mpp
+from wsi_pipeline.slides.openslide_backend import OpenSlideReader
+from wsi_pipeline.slides.reader import (
+    RgbOrError,
+    SlideInfo,
+    SlideReader,
+    check_window,
+    level_of,
+    plausible_mpp,
+)
+from wsi_pipeline.slides.tiff_tiles import NativeTiles
 
-_JPEG_END = b"\xff\xd9"
+KEPT_BYTES = 192 << 20
+"""Most decoded native tiles kept for later windows: two rows of a slide 100 000 px wide are 150 MB."""
+
 _UM_PER = {"µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
+_PLAIN_GRIDS = frozenset(
+    {"aperio", "generic-tiff", "philips"}
+)  # of OpenSlide's TIFFs; others overlap or offset tiles
 
 
 class TiffReader:
-    """Reads the tiles or strips that a window touches, and no others."""
+    """Decodes native tiles (or strips), each once for all the windows that are read together."""
 
-    def __init__(self, path: Path, *, reason: str) -> None:
-        try:
-            self._tiff = tifffile.TiffFile(path)
-            self._pages = [level.keyframe for level in self._tiff.series[0].levels]
-            self.info = _info(self._tiff, self._pages, reason)
-        except SlideError:
-            raise
-        except Exception as error:
-            raise SlideError(f"tifffile cannot open it ({error}); is the file complete?") from error
+    def __init__(
+        self,
+        tiff: tifffile.TiffFile,
+        pages: Sequence[Any],
+        *,
+        info: SlideInfo,
+        other: SlideReader | None = None,
+    ) -> None:
+        """Take a page per level; ``other`` reads what the file leaves out, which is else white."""
+        self.info = info
+        self._tiff = tiff
+        self._levels = [NativeTiles(page) for page in pages]
+        self._other = other
 
     def read(self, level: int, window_px: Box) -> Rgb:
         """Return the window; tiles that the file leaves out are white."""
-        check_window(self.info, level, window_px)
-        page = self._pages[level]
-        out = np.full((window_px.height, window_px.width, 3), WHITE, dtype=np.uint8)
-        for index in _touched_segments(page, window_px):
-            self._paste(page, index, window_px, out)
-        return out
+        pixels = next(self.read_many(level, [window_px]))
+        if isinstance(pixels, TileError):
+            raise pixels
+        return pixels
+
+    def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
+        """Yield the windows; a native tile is let go when the last window that touches it was read."""
+        for window_px in windows_px:
+            check_window(self.info, level, window_px)
+        native = self._levels[level]
+        touched = [list(native.touched(window_px)) for window_px in windows_px]
+        uses = Counter(index for indices in touched for index in indices)
+        kept: dict[int, RgbOrError] = {}
+        for window_px, indices in zip(windows_px, touched, strict=True):
+            yield self._assembled(level, window_px, indices, kept)
+            uses.subtract(indices)
+            for index in indices:
+                if uses[index] == 0:
+                    kept.pop(index, None)
+            _bound(kept, native)
 
     def close(self) -> None:
         """Close the file."""
         self._tiff.close()
+        if self._other is not None:
+            self._other.close()
 
-    def _paste(self, page: Any, index: int, window_px: Box, out: Rgb) -> None:
-        """Decode one tile or strip and copy the part that is inside the window."""
-        count = page.databytecounts[index]
-        if count == 0:
-            return
+    def _assembled(
+        self, level: int, window_px: Box, indices: list[int], kept: dict[int, RgbOrError]
+    ) -> RgbOrError:
+        """Return a window put together from its native tiles, or the first one's error."""
+        native = self._levels[level]
+        out = np.empty((window_px.height, window_px.width, 3), dtype=np.uint8)
+        for index in indices:
+            if index not in kept:
+                kept[index] = self._decoded(level, index)
+            tile = kept[index]
+            if isinstance(tile, TileError):
+                return TileError(f"level {level}, {window_px}: {tile}")
+            _paste(tile, native.box_px(index), window_px, out)
+        return out
+
+    def _decoded(self, level: int, index: int) -> RgbOrError:
+        native = self._levels[level]
+        size_px = self.info.levels[level].size_px
+        page_px = Box(x=0, y=0, width=size_px.width, height=size_px.height)
+        box_px = native.box_px(index).intersection(page_px) or page_px
         try:
-            data = self._bytes(page, index)
-            pixels, position, shape = page.decode(data, index, jpegtables=page.jpegtables)
-        except TileError:
-            raise
-        except Exception as error:
-            raise TileError(f"segment {index}, {window_px}: {error}") from error
-        segment_px = Box(x=position[3], y=position[2], width=shape[2], height=shape[1])
-        if part := segment_px.intersection(window_px):
-            out[
-                part.y - window_px.y : part.y_end - window_px.y,
-                part.x - window_px.x : part.x_end - window_px.x,
-            ] = _as_rgb(pixels[0])[
-                part.y - segment_px.y : part.y_end - segment_px.y,
-                part.x - segment_px.x : part.x_end - segment_px.x,
-            ]
-
-    def _bytes(self, page: Any, index: int) -> bytes:
-        count = page.databytecounts[index]
-        handle = self._tiff.filehandle
-        handle.seek(page.dataoffsets[index])
-        data: bytes = handle.read(count)
-        # libjpeg fills what is missing with gray and says nothing: look before it decodes.
-        cut = page.compression == tifffile.COMPRESSION.JPEG and _JPEG_END not in data[-16:]
-        if len(data) < count or cut:
-            raise TileError(
-                f"segment {index}: the file holds {len(data)} of {count} bytes, or its end is missing"
+            if native.is_missing(index):
+                if self._other is not None:
+                    return self._other.read(level, box_px)
+                return np.full((box_px.height, box_px.width, 3), WHITE, dtype=np.uint8)
+            tile = native.decode(index, self._tiff.filehandle)
+        except TileError as error:
+            return error
+        if tile.shape[0] < box_px.height or tile.shape[1] < box_px.width:
+            return TileError(
+                f"native tile {index}: expected {box_px}, got {tile.shape[1]} x {tile.shape[0]} px"
             )
-        return data
+        return tile
 
 
-def _touched_segments(page: Any, window_px: Box) -> list[int]:
-    """Return the indices of the tiles or strips that a window touches, row by row."""
-    width = page.tilewidth if page.is_tiled else page.imagewidth
-    height = page.tilelength if page.is_tiled else page.rowsperstrip
-    across = -(-page.imagewidth // width)
-    return [
-        row * across + column
-        for row in range(window_px.y // height, (window_px.y_end - 1) // height + 1)
-        for column in range(window_px.x // width, (window_px.x_end - 1) // width + 1)
-    ]
+def open_tiff(path: Path, *, reason: str) -> TiffReader:
+    """Return a reader of a TIFF by what tifffile says of it.
+
+    Raises
+    ------
+    SlideError
+        The file is damaged, or no 8-bit picture of one plane.
+    """
+    try:
+        tiff = tifffile.TiffFile(path)
+        pages = [level.keyframe for level in tiff.series[0].levels]
+        return TiffReader(tiff, pages, info=_info(tiff, pages, reason))
+    except SlideError:
+        raise
+    except Exception as error:  # noqa: BLE001  tifffile raises what its parsers happen to raise
+        raise SlideError(f"tifffile cannot open it ({error}); is the file complete?") from error
 
 
-def _as_rgb(pixels: Any) -> Rgb:
-    """Return one decoded segment ``(height, width, samples)`` as RGB, alpha laid over white."""
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    if pixels.shape[2] == 4:
-        return on_white(pixels)
-    rgb: Rgb = pixels
-    return rgb
+def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
+    """Return a reader of the native tiles of a slide that OpenSlide describes, or why there is none."""
+    if slide.info.format not in _PLAIN_GRIDS:
+        return f"{slide.info.format} is no plain grid of TIFF tiles"
+    try:
+        tiff = tifffile.TiffFile(path)
+        pages = [_page_of(tiff, level.size_px) for level in slide.info.levels]
+    except Exception as error:  # noqa: BLE001  OpenSlide can read it, whatever tifffile thinks
+        return f"tifffile does not find its tiles ({error})"
+    info = replace(
+        slide.info,
+        backend="tiff tiles",
+        backend_reason=f"{slide.info.format} TIFF, native tiles decoded once; metadata by OpenSlide",
+    )
+    return TiffReader(
+        tiff, pages, info=info, other=slide if slide.info.format == "aperio" else None
+    )
+
+
+def _page_of(tiff: tifffile.TiffFile, size_px: Size) -> Any:
+    """Return the tiled 8-bit page of a size."""
+    for page in _all_pages(tiff):
+        if (page.imagewidth, page.imagelength) == (size_px.width, size_px.height) and page.is_tiled:
+            usable = (
+                page.dtype == np.uint8
+                and page.samplesperpixel in {1, 3}
+                and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+                and page.photometric in _DIRECT_COLOURS
+                and page.compression in _KNOWN_COMPRESSIONS
+            )
+            if usable:
+                return page
+    raise ValueError(f"no tiled 8-bit page of {size_px.width} x {size_px.height} px")
+
+
+def _all_pages(tiff: tifffile.TiffFile) -> Iterator[Any]:
+    for page in tiff.pages:
+        yield page.aspage()
+        for inner in page.pages or ():
+            yield inner.aspage()
+
+
+_DIRECT_COLOURS = frozenset(
+    {tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, tifffile.PHOTOMETRIC.MINISBLACK}
+)
+_KNOWN_COMPRESSIONS = frozenset({1, 5, 7, 8, 32946, 33003, 33005})
+
+
+def _bound(kept: dict[int, RgbOrError], native: NativeTiles) -> None:
+    """Let the oldest tiles go where more are kept than memory allows; they are decoded again."""
+    most = max(1, KEPT_BYTES // (native.width * native.height * 3))
+    while len(kept) > most:
+        del kept[next(iter(kept))]
+
+
+def _paste(tile: Rgb, box_px: Box, window_px: Box, out: Rgb) -> None:
+    """Copy the part of a native tile that is inside the window."""
+    part = box_px.intersection(window_px)
+    if part is None:
+        return
+    out[
+        part.y - window_px.y : part.y_end - window_px.y,
+        part.x - window_px.x : part.x_end - window_px.x,
+    ] = tile[part.y - box_px.y : part.y_end - box_px.y, part.x - box_px.x : part.x_end - box_px.x]
 
 
 def _info(tiff: tifffile.TiffFile, pages: list[Any], reason: str) -> SlideInfo:

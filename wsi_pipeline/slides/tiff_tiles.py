@@ -1,0 +1,83 @@
+"""The native tiles (or strips) of one TIFF page: where they lie, and their pixels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from wsi_pipeline.errors import TileError
+from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.pixels import decode_jpeg, on_white
+from wsi_pipeline.slides.jpeg_stream import whole_jpeg
+
+JP2K_YCBCR = 33003
+"""Aperio's JPEG 2000 whose components are Y, Cb, Cr; 33005 holds R, G, B."""
+
+
+class NativeTiles:
+    """One page's tiles by index, row by row. Strips are tiles as wide as the page."""
+
+    def __init__(self, page: Any) -> None:
+        self._page = page
+        self.width = int(page.tilewidth if page.is_tiled else page.imagewidth)
+        self.height = int(page.tilelength if page.is_tiled else page.rowsperstrip)
+        self.across = -(-int(page.imagewidth) // self.width)
+        self._is_jpeg = page.compression == tifffile.COMPRESSION.JPEG
+        self._is_ycbcr = page.photometric == tifffile.PHOTOMETRIC.YCBCR
+
+    def touched(self, window_px: Box) -> Iterator[int]:
+        """Yield the indices of the tiles that a window touches, row by row."""
+        columns = range(window_px.x // self.width, (window_px.x_end - 1) // self.width + 1)
+        for row in range(window_px.y // self.height, (window_px.y_end - 1) // self.height + 1):
+            for column in columns:
+                yield row * self.across + column
+
+    def box_px(self, index: int) -> Box:
+        """Return a tile's place on the page; tiles at the far edges reach past it."""
+        row, column = divmod(index, self.across)
+        return Box(x=column * self.width, y=row * self.height, width=self.width, height=self.height)
+
+    def is_missing(self, index: int) -> bool:
+        """Whether the file leaves a tile out."""
+        return int(self._page.databytecounts[index]) == 0
+
+    def decode(self, index: int, handle: Any) -> Rgb:
+        """Return a tile's pixels, at most ``(height, width, 3)``; less where the file stores less.
+
+        Raises
+        ------
+        TileError
+            The bytes are cut off or damaged.
+        """
+        count = int(self._page.databytecounts[index])
+        handle.seek(self._page.dataoffsets[index])
+        data = handle.read(count)
+        if len(data) < count:
+            raise TileError(f"native tile {index}: the file holds {len(data)} of its {count} bytes")
+        try:
+            return self._pixels(data, index)
+        except TileError:
+            raise
+        except Exception as error:  # noqa: BLE001  each codec raises its own
+            raise TileError(f"native tile {index}: {error}") from error
+
+    def _pixels(self, data: bytes, index: int) -> Rgb:
+        if self._is_jpeg:
+            return decode_jpeg(whole_jpeg(data, self._page.jpegtables, ycbcr=self._is_ycbcr))
+        pixels, _, _ = self._page.decode(data, index, jpegtables=None)
+        pixels = pixels[0]
+        if self._page.compression == JP2K_YCBCR:
+            return _ycbcr_to_rgb(pixels)
+        if pixels.shape[2] == 4:
+            return on_white(pixels)
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.asarray(pixels)
+
+
+def _ycbcr_to_rgb(pixels: Rgb) -> Rgb:
+    """Return RGB by the full-range equations of JFIF (ITU-T T.871, section 7)."""
+    y, cb, cr = (pixels[..., channel].astype(np.float32) for channel in range(3))
+    red = y + 1.402 * (cr - 128)
+    green = y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128)
+    blue = y + 1.772 * (cb - 128)
+    return np.clip(np.rint(np.dstack([red, green, blue])), 0, 255).astype(np.uint8)
