@@ -114,6 +114,17 @@ class TileConfig(Config):
         description="`zarr` keeps the pixels; `none` keeps coordinates and metrics only.",
         json_schema_extra=_expected("zarr or none"),
     )
+    allow_upsample: bool = Field(
+        default=False,
+        description="Let `mpp` be finer than the scan; pixels are then interpolated.",
+        json_schema_extra=_expected("true or false"),
+    )
+    whole_image: bool = Field(
+        default=False,
+        description="One tile of each slide: all of it, shrunk to `tile_size` on its longer side and "
+        "padded white on the right and below; never enlarged. For radiographs and small pictures.",
+        json_schema_extra=_expected("true or false"),
+    )
     slide_mpp: float | None = Field(
         None,
         ge=0.01,
@@ -127,6 +138,10 @@ class TileConfig(Config):
     def _one_resolution(self) -> Self:
         if self.mpp is not None and self.level != 0:
             raise ConfigError("level and mpp: expected one of them, got both; leave one out")
+        if self.whole_image and (self.mpp is not None or self.level != 0):
+            raise ConfigError(
+                "whole_image: its resolution follows from tile_size; leave out level and mpp"
+            )
         return self
 
     @model_validator(mode="after")

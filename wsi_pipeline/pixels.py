@@ -21,10 +21,15 @@ def to_hsv(rgb: Rgb) -> NDArray[np.uint8]:
 
 
 def resized_by_area(rgb: Rgb, *, width: int, height: int) -> Rgb:
-    """Return the picture at another size, each pixel the mean of the area that it covers."""
+    """Return the picture at another size, each pixel the mean of the area that it covers.
+
+    A larger size is interpolated linearly; no area is then covered whole.
+    """
     if rgb.shape[:2] == (height, width):
         return np.ascontiguousarray(rgb)
-    resized: Rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    grows = width > rgb.shape[1] or height > rgb.shape[0]
+    how = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+    resized: Rgb = cv2.resize(rgb, (width, height), interpolation=how)
     return resized
 
 

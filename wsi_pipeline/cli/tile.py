@@ -74,6 +74,18 @@ def tile(
             metavar="UM", help="µm per level-0 pixel of slides that do not say.", show_default=False
         ),
     ] = None,
+    allow_upsample: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-upsample", help="Let --mpp be finer than the scan.", show_default=False
+        ),
+    ] = None,
+    whole_image: Annotated[
+        bool | None,
+        typer.Option(
+            "--whole-image", help="One tile of each slide: all of it.", show_default=False
+        ),
+    ] = None,
     part: Annotated[
         str | None,
         typer.Option(
@@ -121,6 +133,8 @@ def tile(
         codec=codec,
         store=store,
         slide_mpp=slide_mpp,
+        allow_upsample=allow_upsample,
+        whole_image=whole_image,
         part=part,
         on_error=on_error,
         workers=workers,

@@ -11,7 +11,7 @@ from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
 from wsi_pipeline.pixels import on_white
 from wsi_pipeline.slides.bands import read_in_bands
-from wsi_pipeline.slides.reader import RgbOrError, Level, SlideInfo, check_window, plausible_mpp
+from wsi_pipeline.slides.reader import Level, RgbOrError, SlideInfo, check_window, plausible_mpp
 
 
 class OpenSlideReader:

@@ -130,7 +130,7 @@ def open_tiff(path: Path, *, reason: str) -> TiffReader:
         return TiffReader(tiff, pages, info=_info(tiff, pages, reason))
     except SlideError:
         raise
-    except Exception as error:  # noqa: BLE001  tifffile raises what its parsers happen to raise
+    except Exception as error:
         raise SlideError(f"tifffile cannot open it ({error}); is the file complete?") from error
 
 

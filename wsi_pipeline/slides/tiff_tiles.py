@@ -59,19 +59,19 @@ class NativeTiles:
             return self._pixels(data, index)
         except TileError:
             raise
-        except Exception as error:  # noqa: BLE001  each codec raises its own
+        except Exception as error:
             raise TileError(f"native tile {index}: {error}") from error
 
     def _pixels(self, data: bytes, index: int) -> Rgb:
         if self._is_jpeg:
             return decode_jpeg(whole_jpeg(data, self._page.jpegtables, ycbcr=self._is_ycbcr))
-        pixels, _, _ = self._page.decode(data, index, jpegtables=None)
-        pixels = pixels[0]
+        planes, _, _ = self._page.decode(data, index, jpegtables=None)
+        pixels: Rgb = planes[0]  # (height, width, samples)
         if self._page.compression == JP2K_YCBCR:
             return _ycbcr_to_rgb(pixels)
         if pixels.shape[2] == 4:
             return on_white(pixels)
-        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.asarray(pixels)
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def _ycbcr_to_rgb(pixels: Rgb) -> Rgb:

@@ -23,12 +23,14 @@ from wsi_pipeline.slides.overview import (
     read_overview,
 )
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
-from wsi_pipeline.tiles.grid import stride_px
+from wsi_pipeline.tiles.grid import Edge, stride_px
 from wsi_pipeline.tiles.window import (
+    Resolution,
     Sampling,
     footprints0,
     sampling_at_level,
     sampling_at_mpp,
+    sampling_of_whole,
     windows_px,
 )
 from wsi_pipeline.tissue.mask import TissueMask
@@ -106,10 +108,11 @@ def plan_slide(
         downsample_x=overview.downsample_x,
         downsample_y=overview.downsample_y,
     )
-    windows = windows_px(reader.info, sampling, edge=config.edge)
+    edge: Edge = "pad" if config.whole_image else config.edge
+    windows = windows_px(reader.info, sampling, edge=edge)
     boxes0 = footprints0(reader.info, sampling.level, windows)
     tissue = mask.coverage(boxes0)
-    kept = tissue >= config.min_tissue
+    kept = (tissue >= config.min_tissue) | config.whole_image
     plan = TilePlan(
         sampling=sampling,
         windows=windows[kept],
@@ -183,10 +186,16 @@ _PICTURE_FRAME = ("x0", "y0", "downsample_x", "downsample_y")
 
 def _sampling(info: SlideInfo, source: SlideSource, config: TileConfig) -> Sampling:
     size, stride = config.tile_size, stride_px(config.tile_size, config.overlap)
+    if config.whole_image:
+        return sampling_of_whole(info, tile_size=size)
     if config.mpp is None:
         return sampling_at_level(info, level=config.level, tile_size=size, stride=stride)
     return sampling_at_mpp(
-        info, mpp=config.mpp, tile_size=size, stride=stride, slide=source.slide_id
+        info,
+        resolution=Resolution(mpp=config.mpp, allow_upsample=config.allow_upsample),
+        tile_size=size,
+        stride=stride,
+        slide=source.slide_id,
     )
 
 

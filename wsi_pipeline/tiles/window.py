@@ -58,8 +58,18 @@ def sampling_at_level(info: SlideInfo, *, level: int, tile_size: int, stride: in
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """A physical resolution that is asked for."""
+
+    mpp: float
+    """µm per stored pixel."""
+    allow_upsample: bool = False
+    """Finer than the scan is interpolated rather than refused."""
+
+
 def sampling_at_mpp(
-    info: SlideInfo, *, mpp: float, tile_size: int, stride: int, slide: str
+    info: SlideInfo, *, resolution: Resolution, tile_size: int, stride: int, slide: str
 ) -> Sampling:
     """Return how tiles of an exact resolution come from the next finer level.
 
@@ -68,12 +78,13 @@ def sampling_at_mpp(
     SlideError
         The slide states no µm/px, or was scanned more coarsely than what is wanted.
     """
+    mpp = resolution.mpp
     mpp_x, mpp_y = required_mpp(info, slide)
     wanted_x, wanted_y = mpp / mpp_x, mpp / mpp_y  # level-0 pixels per stored pixel
-    if min(wanted_x, wanted_y) < 1 - SAME_RESOLUTION:
+    if min(wanted_x, wanted_y) < 1 - SAME_RESOLUTION and not resolution.allow_upsample:
         raise SlideError(
             f"{slide}: --mpp {mpp:g} is finer than the scan ({mpp_x:g} x {mpp_y:g} µm/px); "
-            "pixels that were never scanned are not made up: ask for the scan's or a coarser one"
+            "ask for the scan's or a coarser one, or have pixels made up with --allow-upsample"
         )
     level = max(
         index
@@ -89,10 +100,28 @@ def sampling_at_mpp(
     return Sampling(
         level=level,
         tile_size=tile_size,
-        side_x_px=round(tile_size * shrink_x),
-        side_y_px=round(tile_size * shrink_y),
-        stride_x=stride * shrink_x,
-        stride_y=stride * shrink_y,
+        side_x_px=max(1, round(tile_size * shrink_x)),
+        side_y_px=max(1, round(tile_size * shrink_y)),
+        stride_x=max(1.0, stride * shrink_x),
+        stride_y=max(1.0, stride * shrink_y),
+        mpp=mpp,
+    )
+
+
+def sampling_of_whole(info: SlideInfo, *, tile_size: int) -> Sampling:
+    """Return how one tile holds all of a slide: square, from the coarsest level with enough detail."""
+    sides_px = [max(box.width, box.height) for box in map(info.bounds_px, range(len(info.levels)))]
+    level = max(index for index, side in enumerate(sides_px) if index == 0 or side >= tile_size)
+    side_px = max(tile_size, sides_px[level])
+    shrink = side_px / tile_size
+    mpp = None if info.mpp is None else info.mpp * info.levels[level].downsample * shrink
+    return Sampling(
+        level=level,
+        tile_size=tile_size,
+        side_x_px=side_px,
+        side_y_px=side_px,
+        stride_x=side_px,
+        stride_y=side_px,
         mpp=mpp,
     )
 
