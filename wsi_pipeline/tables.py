@@ -46,8 +46,9 @@ def write_table(path: Path, table: pa.Table, *, metadata: Mapping[str, str] | No
     """Write a table whole or not at all; the same table gives the same bytes."""
     if metadata is not None:
         table = table.replace_schema_metadata(dict(metadata))
-    with published(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    # An own handle, because Arrow keeps the one it opens when the disk is full.
+    with published(path) as temporary, temporary.open("wb") as handle:
+        pq.write_table(table, handle, compression="zstd")
 
 
 def read_table(path: Path) -> pa.Table:

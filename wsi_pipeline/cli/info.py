@@ -19,7 +19,7 @@ def info(slides: options.SLIDES, json: options.JSON = False) -> None:
 
     values: list[dict[str, Any]] = []
     for source in find_slides(slides):
-        if source.skip_reason is not None:
+        if source.refused is not None and source.refused.status == "skipped":
             continue
         entry: dict[str, Any] = {"slide_id": source.slide_id, "path": source.path}
         try:

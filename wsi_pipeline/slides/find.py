@@ -5,11 +5,12 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.schema import SLIDE_COLUMNS
 from wsi_pipeline.slides.reader import PLAUSIBLE_MPP
 
 SLIDE_SUFFIXES = frozenset(
@@ -34,6 +35,13 @@ SLIDE_SUFFIXES = frozenset(
 """Names that a folder is searched for; what a file really is, its content tells."""
 
 TABLE_SUFFIXES = frozenset({".csv", ".parquet"})
+_LONGEST_ID_BYTES = 200  # file systems take 255, with what comes before and after it
+_MEASURED = frozenset(column.name for column in SLIDE_COLUMNS) - {
+    "slide_id",
+    "path",
+    "scanner",
+    "mpp",
+}
 _TEXT_COLUMNS = (
     "path",
     "slide_id",
@@ -42,6 +50,14 @@ _TEXT_COLUMNS = (
     "centre",
     "annotation",
 )  # "007" stays "007"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a file that was found is not opened: it is no slide, or its name cannot be used."""
+
+    status: Literal["skipped", "failed"]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +72,8 @@ class SlideSource:
     """µm per level-0 pixel as the user's table states it."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """The other columns of the user's table."""
-    skip_reason: str | None = None
-    """Why it is not a slide, where a folder holds other files too."""
+    refused: Refusal | None = None
+    """Why it is not even opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +82,7 @@ class _Candidate:
     slide_id: str | None = None
     mpp: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
-    skip_reason: str | None = None
+    refused: Refusal | None = None
 
 
 def find_slides(
@@ -88,14 +104,14 @@ def find_slides(
     """
     unique: dict[str, _Candidate] = {}
     for argument in arguments:
-        for candidate in _candidates(argument):
+        for candidate in map(_with_usable_name, _candidates(argument)):
             unique.setdefault(candidate.path, candidate)
     if not unique:
         raise ConfigError(
             f"no files in {', '.join(arguments)}; name slides, folders, globs or a table"
         )
-    slides = [each for each in unique.values() if each.skip_reason is None]
-    others = [each for each in unique.values() if each.skip_reason is not None]
+    slides = [each for each in unique.values() if each.refused is None]
+    others = [each for each in unique.values() if each.refused is not None]
     if not slides:
         raise ConfigError(
             f"no slides in {', '.join(arguments)}; "
@@ -109,7 +125,7 @@ def find_slides(
             path=each.path,
             mpp=each.mpp,
             columns=each.columns,
-            skip_reason=each.skip_reason,
+            refused=each.refused,
         )
         for each in unique.values()
     ]
@@ -138,8 +154,23 @@ def _candidates(argument: str) -> Iterator[_Candidate]:
         )
 
 
-def _in_folder(folder: Path) -> Iterator[_Candidate]:
-    """Yield slides below a folder, and other files with the reason why they are none."""
+def _with_usable_name(candidate: _Candidate) -> _Candidate:
+    """Refuse a name that no table can hold."""
+    readable = candidate.path.encode("utf-8", "replace").decode()
+    if readable == candidate.path:
+        return candidate
+    reason = "its name is not UTF-8, as old Windows shares write them; rename the file"
+    return replace(candidate, path=readable, refused=Refusal(status="failed", reason=reason))
+
+
+def _in_folder(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[_Candidate]:
+    """Yield slides below a folder, and other files with the reason why they are none.
+
+    ``above`` are the folders on the way here: a link back to one of them is not followed.
+    """
+    here = folder.resolve()
+    if here in above:
+        return
     entries = sorted(folder.iterdir())
     with_data_folder = {entry.stem for entry in entries if entry.suffix.lower() == ".mrxs"}
     for entry in entries:
@@ -148,14 +179,15 @@ def _in_folder(folder: Path) -> Iterator[_Candidate]:
         if entry.suffix.lower() in SLIDE_SUFFIXES:
             yield _Candidate(path=_absolute(entry))
         elif not entry.is_dir():
-            yield _Candidate(path=_absolute(entry), skip_reason=_not_a_slide(entry))
+            yield _Candidate(path=_absolute(entry), refused=_not_a_slide(entry))
         elif entry.name not in with_data_folder:
-            yield from _in_folder(entry)
+            yield from _in_folder(entry, above | {here})
 
 
-def _not_a_slide(path: Path) -> str:
+def _not_a_slide(path: Path) -> Refusal:
     ending = f"files ending in {path.suffix}" if path.suffix else "files without an ending"
-    return f"not taken for a slide: {ending} are left out of folders; name the file itself to have it tried"
+    reason = f"not taken for a slide: {ending} are left out of folders; name the file itself to have it tried"
+    return Refusal(status="skipped", reason=reason)
 
 
 def _in_table(path: Path) -> Iterator[_Candidate]:
@@ -182,9 +214,13 @@ def _table_rows(path: Path) -> list[dict[str, Any]]:
         if path.suffix.lower() == ".csv":
             table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, "object"))
         else:
-            table = pd.read_parquet(path)
+            table = pd.read_parquet(path, dtype_backend="numpy_nullable")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a CSV or Parquet table, got {error}") from error
+    if taken := sorted(_MEASURED & set(table.columns)):
+        raise ConfigError(
+            f"{path}: the columns {', '.join(taken)} are measured by the run; rename or drop them"
+        )
     if "path" not in table.columns:
         raise ConfigError(
             f"{path}: expected a column 'path', got {', '.join(map(str, table.columns))}"
@@ -192,13 +228,20 @@ def _table_rows(path: Path) -> list[dict[str, Any]]:
     if table.empty:
         raise ConfigError(f"{path}: expected a row per slide, got none")
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return [{str(key): value for key, value in row.items()} for row in rows]
+    return [{str(key): _told(str(key), value) for key, value in row.items()} for row in rows]
+
+
+def _told(column: str, value: object) -> object:
+    """Return a value of the table; names and numbers of people and places are text."""
+    return str(value) if column in _TEXT_COLUMNS and value is not None else value
 
 
 def _checked_id(slide_id: str, where: str) -> str:
-    if "/" in slide_id or "\0" in slide_id or slide_id.startswith((".", "__")) or not slide_id:
+    usable = slide_id and not {"/", "\0"} & set(slide_id) and not slide_id.startswith((".", "__"))
+    if not usable or len(slide_id.encode()) > _LONGEST_ID_BYTES:
         raise ConfigError(
-            f"{where}: slide_id {slide_id!r} cannot name a file; leave out '/', and '.' or '__' at its start"
+            f"{where}: slide_id {slide_id!r} cannot name a file; leave out '/', '.' or '__' at its start, "
+            f"and keep to {_LONGEST_ID_BYTES} bytes"
         )
     return slide_id
 
@@ -265,10 +308,16 @@ def _name(path: str, depth: int) -> str:
     """
     parts = [part for part in Path(path).parts if part != "/"]
     stem = Path(path).stem.removesuffix(".ome").lstrip("._") or parts[-1].replace(".", "-")
-    if depth == 0:
-        return stem
-    if depth == 1:
-        return "_".join([*parts[-2:-1], stem])
-    if depth <= len(parts):
-        return "_".join(parts[-depth:])
-    return f"{stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    names = [
+        stem,
+        "_".join([*parts[-2:-1], stem]),
+        *("_".join(parts[-n:]) for n in range(2, len(parts) + 1)),
+    ]
+    if depth < len(names) and len(names[depth].encode()) <= _LONGEST_ID_BYTES:
+        return names[depth]
+    return f"{_cut(stem)}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+
+
+def _cut(stem: str) -> str:
+    """Return a name short enough to be given an ending and to be put into a temporary one."""
+    return stem.encode()[: _LONGEST_ID_BYTES - 9].decode(errors="ignore")

@@ -61,11 +61,13 @@ def _open(path: Path) -> Image.Image:
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
         raise SlideError(f"not a picture that can be opened ({error})") from error
     if image.width * image.height > MAX_PX:
+        image.close()
         raise SlideError(
             f"{image.width} x {image.height} px in a format that must be decoded whole; "
             "convert it to a tiled TIFF, e.g. vips tiffsave --tile --pyramid"
         )
     if image.mode not in _EIGHT_BIT_MODES:
+        image.close()
         raise SlideError(
             f"expected 8 bits a channel, got mode {image.mode}; export it as 8-bit RGB or gray"
         )

@@ -15,6 +15,10 @@ from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
 from wsi_pipeline.slides.tiff_backend import native_tiles_of, open_tiff
 
 _FLAT_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+_TABLE = "the slide table"
+MPP_FROM_TABLE = f"from {_TABLE}"
+"""Says in ``mpp_note`` that the user's table states µm/px."""
+
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
@@ -57,9 +61,7 @@ def open_source(source: SlideSource, *, slide_mpp: float | None) -> SlideReader:
     """Return a reader whose µm/px are the slide table's, the file's, or ``slide_mpp``, in this order."""
     reader = open_slide(Path(source.path))
     if source.mpp is not None:
-        return _Restated(
-            reader=reader, info=reader.info.with_mpp(source.mpp, source="the slide table")
-        )
+        return _Restated(reader=reader, info=reader.info.with_mpp(source.mpp, source=_TABLE))
     if reader.info.mpp is None and slide_mpp is not None:
         return _Restated(reader=reader, info=reader.info.with_mpp(slide_mpp, source="--slide-mpp"))
     return reader

@@ -6,6 +6,7 @@ tifffile says where tiles lie; OpenSlide, where it knows the file, says what the
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,33 +125,60 @@ def open_tiff(path: Path, *, reason: str) -> TiffReader:
     SlideError
         The file is damaged, or no 8-bit picture of one plane.
     """
-    try:
-        tiff = tifffile.TiffFile(path)
-        pages = [level.keyframe for level in tiff.series[0].levels]
-        return TiffReader(tiff, pages, info=_info(tiff, pages, reason))
-    except SlideError:
-        raise
-    except Exception as error:
-        raise SlideError(f"tifffile cannot open it ({error}); is the file complete?") from error
+    with ExitStack() as opened:
+        try:
+            tiff = opened.enter_context(tifffile.TiffFile(path))
+            pages = [level.keyframe for level in tiff.series[0].levels]
+            check_complete(tiff, pages)
+            info = _info(tiff, pages, reason)
+        except SlideError:
+            raise
+        except Exception as error:
+            raise SlideError(f"tifffile cannot open it ({error}); is the file complete?") from error
+        opened.pop_all()
+        return TiffReader(tiff, pages, info=info)
+
+
+def check_complete(tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
+    """Refuse a file that ends before its tiles do.
+
+    Raises
+    ------
+    SlideError
+        The file is cut off.
+    """
+    ends = (np.add(page.dataoffsets, page.databytecounts).max(initial=0) for page in pages)
+    last, size_bytes = int(max(ends)), tiff.filehandle.size
+    if last > size_bytes:
+        raise SlideError(
+            f"cut off: its tiles reach to byte {last}, the file ends at {size_bytes}; "
+            "copy it again from its source"
+        )
 
 
 def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
     """Return a reader of the native tiles of a slide that OpenSlide describes, or why there is none."""
     if slide.info.format not in _PLAIN_GRIDS:
         return f"{slide.info.format} is no plain grid of TIFF tiles"
-    try:
-        tiff = tifffile.TiffFile(path)
-        pages = [_page_of(tiff, level.size_px) for level in slide.info.levels]
-    except Exception as error:  # noqa: BLE001  OpenSlide can read it, whatever tifffile thinks
-        return f"tifffile does not find its tiles ({error})"
+    with ExitStack() as opened:
+        try:
+            tiff = opened.enter_context(tifffile.TiffFile(path))
+            pages = [_page_of(tiff, level.size_px) for level in slide.info.levels]
+        except Exception as error:  # noqa: BLE001  OpenSlide can read it, whatever tifffile thinks
+            return f"tifffile does not find its tiles ({error})"
+        check_complete(tiff, pages)
+        opened.pop_all()
     info = replace(
         slide.info,
         backend="tiff tiles",
         backend_reason=f"{slide.info.format} TIFF, native tiles decoded once; metadata by OpenSlide",
     )
-    return TiffReader(
-        tiff, pages, info=info, other=slide if slide.info.format == "aperio" else None
-    )
+    if (
+        slide.info.format == "aperio"
+    ):  # it paints tiles that the file leaves out from the next level
+        return TiffReader(tiff, pages, info=info, other=slide)
+    slide.close()
+    return TiffReader(tiff, pages, info=info)
 
 
 def _page_of(tiff: tifffile.TiffFile, size_px: Size) -> Any:

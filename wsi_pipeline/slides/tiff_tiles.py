@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Box, Rgb
@@ -66,12 +67,17 @@ class NativeTiles:
         if self._is_jpeg:
             return decode_jpeg(whole_jpeg(data, self._page.jpegtables, ycbcr=self._is_ycbcr))
         planes, _, _ = self._page.decode(data, index, jpegtables=None)
-        pixels: Rgb = planes[0]  # (height, width, samples)
+        pixels: NDArray[np.uint8] = planes[0]  # (height, width, samples)
         if self._page.compression == JP2K_YCBCR:
             return _ycbcr_to_rgb(pixels)
         if pixels.shape[2] == 4:
             return on_white(pixels)
-        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        gray = pixels.shape[2] == 1
+        return (
+            np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+            if gray
+            else pixels
+        )
 
 
 def _ycbcr_to_rgb(pixels: Rgb) -> Rgb:

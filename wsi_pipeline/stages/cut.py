@@ -37,6 +37,7 @@ from wsi_pipeline.stages.run_directory import (
     SlideRecord,
     from_json,
     to_json,
+    with_columns,
     write_record,
 )
 from wsi_pipeline.stages.stage import StepClock
@@ -91,14 +92,14 @@ class UnitDone:
 
 def begin_slide(job: SlideJob) -> Begun:
     """Plan a slide; one of a single unit is cut and finished at once, while it is open."""
-    source = fingerprint(Path(job.source.path))
-    if not job.redo and (tiles := _tiles_of_interrupted(job, source)) is not None:
-        return Begun(tiles=tiles)
-    clear_slide(job.run, job.source.slide_id)
     clock = StepClock()
     with clock.step("open"):
         reader = open_source(job.source, slide_mpp=job.config.slide_mpp)
+        source = fingerprint(Path(job.source.path))
     try:
+        if not job.redo and (tiles := _tiles_of_interrupted(job, source, reader.info)) is not None:
+            return Begun(tiles=tiles)
+        clear_slide(job.run, job.source.slide_id)
         with clock.step("mask"):
             plan, picture = plan_slide(reader, job.source, job.config)
         about = _about(reader.info, plan, job, source)
@@ -113,13 +114,19 @@ def begin_slide(job: SlideJob) -> Begun:
     return Begun(tiles=plan.tiles, record=finish_slide(job))
 
 
-def _tiles_of_interrupted(job: SlideJob, source: Fingerprint) -> int | None:
+def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -> int | None:
     """Return how many tiles an interrupted attempt with these settings and this source planned."""
     try:
         begun = from_json(_begun_path(job).read_bytes())
     except FileNotFoundError:
         return None
-    same = begun["config_digest"] == job.config.digest() and begun["fingerprint"] == source.sha256
+    now = {
+        "config_digest": job.config.digest(),
+        "fingerprint": source.sha256,
+        "mpp_x": info.mpp_x,
+        "mpp_y": info.mpp_y,
+    }
+    same = all(begun[name] == value for name, value in now.items())
     return int(begun["tiles"]) if same else None
 
 
@@ -176,7 +183,7 @@ def finish_slide(job: SlideJob) -> SlideRecord:
         path=job.source.path,
         status="done",
         reason=reason,
-        values={**values, **job.source.columns},
+        values=with_columns(values, job.source.columns),
     )
     write_record(job.run, record)
     shutil.rmtree(job.run.work(job.source.slide_id), ignore_errors=True)

@@ -86,8 +86,9 @@ def _estimate_of(answer: Answer) -> SlideEstimate:
 
 def _estimate(question: _Question) -> SlideEstimate:
     source, config = question.source, question.config
-    if source.skip_reason is not None:
-        return SlideEstimate(slide_id=source.slide_id, reason=source.skip_reason)
+    if source.refused is not None:
+        failed = source.refused.status == "failed"
+        return SlideEstimate(slide_id=source.slide_id, reason=source.refused.reason, failed=failed)
     start = time.perf_counter()
     reader = open_source(source, slide_mpp=config.slide_mpp)
     try:

@@ -238,7 +238,8 @@ def _segmentation(
 ) -> Segmentation:
     for method in TISSUE_METHODS:
         if config.tissue == method:
-            return segment(overview.rgb, method=method)
+            mpp = None if info.mpp is None else info.mpp * overview.downsample_x
+            return segment(overview.rgb, method=method, mpp=mpp)
     gray = to_gray(overview.rgb)
     dark_field = is_dark_field(gray)
     return Segmentation(

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from wsi_pipeline.config import TileConfig, differences
 from wsi_pipeline.errors import ConfigError, OutputError
 from wsi_pipeline.files import Fingerprint, publish_bytes
@@ -142,10 +144,11 @@ def check_run_directory(run: RunDirectory, config: TileConfig, *, overwrite: boo
     ConfigError
         The message shows every setting that differs.
     """
-    if run.path.exists() and not run.path.is_dir():
-        raise ConfigError(
-            f"{run.path}: expected a folder to write to, got a file; choose another with -o"
-        )
+    for folder in (run.path, *run.path.parents):
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(
+                f"{run.path}: expected a folder to write to, and {folder} is a file; choose another with -o"
+            )
     before = read_run_json(run)
     if before is None or overwrite:
         return
@@ -190,6 +193,18 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def with_columns(values: Mapping[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a slide's values with the columns of the user's table; an empty scanner says nothing."""
+    stated = {
+        name: value for name, value in columns.items() if name != "scanner" or value is not None
+    }
+    measured = {name: value for name, value in values.items() if name in _MEASURED}
+    return {**measured, **stated}
+
+
+_MEASURED = frozenset(column.name for column in SLIDE_COLUMNS)
+
+
 def to_json(values: Mapping[str, Any]) -> bytes:
     """Return columns of a slide as JSON; bytes as base64."""
     return json.dumps(values, default=_plain, ensure_ascii=False, indent=1).encode()
@@ -204,7 +219,9 @@ def from_json(data: bytes) -> dict[str, Any]:
 def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
-    return value.item() if hasattr(value, "item") else str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
 def _restored(value: dict[str, Any]) -> object:

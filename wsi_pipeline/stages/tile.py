@@ -10,7 +10,7 @@ wsi_pipeline.errors.ConfigError: missing/: no such file, folder or match; check 
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from wsi_pipeline.config import TISSUE_METHODS, TileConfig
 from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, SlideError
 from wsi_pipeline.files import fingerprint, output_error
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
+from wsi_pipeline.slides.open import MPP_FROM_TABLE
 from wsi_pipeline.stages.cut import (
     Begun,
     SlideJob,
@@ -38,6 +39,7 @@ from wsi_pipeline.stages.run_directory import (
     read_records,
     read_run_json,
     record_fingerprint,
+    with_columns,
     write_record,
     write_run_json,
     write_slides_table,
@@ -243,8 +245,8 @@ class _Tiling:
     def _settled(self, job: SlideJob) -> SlideRecord | None:
         """Return the record of a slide of which nothing is left to do."""
         source = job.source
-        if source.skip_reason is not None:
-            record = _record_of(source, "skipped", source.skip_reason)
+        if source.refused is not None:
+            record = _record_of(source, source.refused.status, source.refused.reason)
             write_record(self.run, record)
             return record
         before = None if job.redo else read_record(self.run, source.slide_id)
@@ -255,7 +257,12 @@ class _Tiling:
         if changed := _changed_source(source, before):
             return _record_of(source, "failed", changed)
         self.already_done.add(source.slide_id)
-        return before
+        today = replace(
+            before, path=source.path, values=with_columns(before.values, source.columns)
+        )
+        if today != before:
+            write_record(self.run, today)  # the table knows more of the slide than before
+        return today
 
     def _advance(self, job: SlideJob, answer: Answer) -> None:
         """Note what a call gave and queue what follows; slides that are begun go before new ones."""
@@ -320,12 +327,25 @@ def _changed_source(source: SlideSource, before: SlideRecord) -> str | None:
         today = fingerprint(Path(source.path))
     except SlideError as error:
         return f"done before, but the file {error}; its tiles are untouched"
+    if changed := _changed_mpp(source, before):
+        return changed
     then = record_fingerprint(before)
     if then.same_source(today):
         return None
     return (
         f"done before from another file of this name ({then.size_bytes} bytes then, {today.size_bytes} now, "
         "or other content); its tiles are untouched: --overwrite redoes it"
+    )
+
+
+def _changed_mpp(source: SlideSource, before: SlideRecord) -> str | None:
+    """Return how µm/px of the slide table differ from those that a slide was cut with."""
+    was = before.values["mpp_x"] if before.values["mpp_note"] == MPP_FROM_TABLE else None
+    if was == source.mpp:
+        return None
+    return (
+        f"done before with µm/px {was or 'not'} stated in the slide table, now {source.mpp or 'not stated'}; "
+        "its tiles are untouched: --overwrite redoes it"
     )
 
 
@@ -337,7 +357,7 @@ def _record_of(
         path=source.path,
         status=status,
         reason=reason,
-        values={"tiles": 0, "tiles_unreadable": 0, **source.columns},
+        values=with_columns({"tiles": 0, "tiles_unreadable": 0}, source.columns),
     )
 
 

@@ -27,9 +27,8 @@ _MIN_CONTRAST = (
 _DARK_MEDIAN = 64  # brightfield tissue filling the view has a median of 110 to 200
 _BRIGHT_GRAY = 200  # glass under transmitted light is above
 _BRIGHT_SHARE = 0.02
-_GAPS_PER_SIDE = (
-    50  # gaps between nuclei up to this part of the shorter side are tissue (about 20 µm of 1 mm)
-)
+_GAP_UM = 30.0  # between nuclei of one tissue; those of stroma stand 15 to 25 apart
+_GAPS_PER_SIDE = 50  # where µm are not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ class Segmentation:
     """Tissue is bright on black (fluorescence), so it lies above the threshold."""
 
 
-def segment(rgb: Rgb, *, method: TissueMethod) -> Segmentation:
+def segment(rgb: Rgb, *, method: TissueMethod, mpp: float | None = None) -> Segmentation:
     """Return tissue, threshold and field of an overview image.
 
     Parameters
@@ -55,6 +54,8 @@ def segment(rgb: Rgb, *, method: TissueMethod) -> Segmentation:
         ``otsu``: HistoPrep's rule, dark field recognised, glass alone recognised.
         ``histoprep``: HistoPrep's rule and nothing else.
         ``hsv``: Otsu on the blurred saturation. ``none``: everything is tissue.
+    mpp
+        µm per overview pixel: how far apart nuclei of one tissue stand in a dark field.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def segment(rgb: Rgb, *, method: TissueMethod) -> Segmentation:
         case "histoprep":
             tissue = tissue_pixels(gray, threshold=threshold)
         case "otsu":
-            tissue = _otsu_tissue(gray, threshold=threshold, dark_field=dark_field)
+            tissue = _otsu_tissue(gray, threshold=threshold, dark_field=dark_field, mpp=mpp)
     return Segmentation(tissue=tissue, threshold=threshold, dark_field=dark_field)
 
 
@@ -134,17 +135,18 @@ def class_raster_reason(rgb: Rgb, *, channels: int) -> str | None:
     )
 
 
-def _otsu_tissue(gray: Gray, *, threshold: int, dark_field: bool) -> Mask:
+def _otsu_tissue(gray: Gray, *, threshold: int, dark_field: bool, mpp: float | None) -> Mask:
     if not _has_contrast(gray):
         return np.zeros(gray.shape, dtype=np.bool_)
     tissue = tissue_pixels(gray, threshold=threshold, dark_field=dark_field)
-    return _joined(tissue) if dark_field else tissue
+    return _joined(tissue, mpp=mpp) if dark_field else tissue
 
 
-def _joined(nuclei: Mask) -> Mask:
+def _joined(nuclei: Mask, *, mpp: float | None) -> Mask:
     """Return fluorescent nuclei joined to the tissue they stand in: its stroma is as dark as the glass."""
-    gap_px = 2 * (min(nuclei.shape) // _GAPS_PER_SIDE // 2) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap_px, gap_px))
+    gap_px = min(nuclei.shape) / _GAPS_PER_SIDE if mpp is None else _GAP_UM / mpp
+    side_px = 2 * round(min(gap_px, max(nuclei.shape)) / 2) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side_px, side_px))
     joined: Gray = cv2.morphologyEx(nuclei.astype(np.uint8), cv2.MORPH_CLOSE, disc)
     return joined > 0
 
