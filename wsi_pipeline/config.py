@@ -23,7 +23,7 @@ ConfigT = TypeVar("ConfigT", bound="Config")
 class Config(BaseModel):
     """Base of every stage's configuration: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that change with any value."""
@@ -185,6 +185,13 @@ class RunConfig(Config):
         description="After a slide has failed, `continue` with the others or `stop` beginning new ones.",
         json_schema_extra=_expected("continue or stop"),
     )
+
+    @model_validator(mode="after")
+    def _part_is_one_of_them(self) -> Self:
+        part, parts = self.part_of
+        if part > parts:
+            raise ConfigError(f"part: expected {expected_of(RunConfig, 'part')}, got {self.part!r}")
+        return self
 
     @property
     def part_of(self) -> tuple[int, int]:

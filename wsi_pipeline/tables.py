@@ -37,7 +37,7 @@ def _free_column(values: Sequence[Any]) -> "pa.Array[Any]":
     """Return a column of the user's own, as text where its values are of several types."""
     try:
         column: pa.Array[Any] = pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         column = pa.array([None if value is None else str(value) for value in values])
     return column
 

@@ -67,7 +67,7 @@ def _client(cluster: Cluster) -> Iterator["Client"]:
                 n_workers=cluster.workers,
                 threads_per_worker=1,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
             )
             client = distributed.Client(opened.enter_context(local))

@@ -46,12 +46,11 @@ def draw_overlay(
     """
     canvas = np.array(rgb)
     cv2.drawContours(canvas, _outlines(tissue), -1, TISSUE_RGB, 2, cv2.LINE_AA)
-    unreadable = set(bad)
-    for row, (x, y, width, height) in enumerate(boxes.tolist()):
-        colour = BAD_TILE_RGB if row in unreadable else TILE_RGB
-        cv2.rectangle(canvas, (x, y), (x + width, y + height), colour, 1, cv2.LINE_AA)
-        if row in unreadable:
-            cv2.line(canvas, (x, y), (x + width, y + height), colour, 1, cv2.LINE_AA)
+    for x, y, width, height in boxes.tolist():
+        cv2.rectangle(canvas, (x, y), (x + width, y + height), TILE_RGB, 1, cv2.LINE_AA)
+    for x, y, width, height in boxes[list(bad)].tolist():
+        cv2.rectangle(canvas, (x, y), (x + width, y + height), BAD_TILE_RGB, 1, cv2.LINE_AA)
+        cv2.line(canvas, (x, y), (x + width, y + height), BAD_TILE_RGB, 1, cv2.LINE_AA)
     return np.vstack([canvas, _caption(caption, canvas.shape[1], um_per_px)])
 
 
@@ -65,6 +64,7 @@ def _outlines(tissue: Mask) -> list[NDArray[np.int32]]:
 
 def _caption(text: str, width: int, um_per_px: float | None) -> Rgb:
     """Return a white strip with a scale bar, a sixth of the width and of a round length, and the text."""
+    text = " ".join(text.split())  # a name may hold line breaks
     image = Image.new("RGB", (width, _CAPTION_PX), "white")
     draw = ImageDraw.Draw(image)
     left_px = 10

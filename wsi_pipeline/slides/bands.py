@@ -71,5 +71,5 @@ def _continues(band: Sequence[Box], window_px: Box) -> bool:
 
 
 def _hull(band: Sequence[Box]) -> Box:
-    first = band[0]
-    return Box(x=first.x, y=first.y, width=band[-1].x_end - first.x, height=first.height)
+    first, x_end = band[0], max(window_px.x_end for window_px in band)
+    return Box(x=first.x, y=first.y, width=x_end - first.x, height=first.height)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,9 +77,18 @@ class SlideSource:
     """Why it is not even opened."""
 
 
+class Named(IntEnum):
+    """How the user came to name a file: who says more of it comes later."""
+
+    BY_FOLDER = 0
+    ITSELF = 1
+    IN_TABLE = 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
     path: str
+    named: Named = Named.BY_FOLDER
     slide_id: str | None = None
     mpp: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
@@ -105,7 +115,8 @@ def find_slides(
     unique: dict[str, _Candidate] = {}
     for argument in arguments:
         for candidate in map(_with_usable_name, _candidates(argument)):
-            unique.setdefault(candidate.path, candidate)
+            before = unique.get(candidate.path, candidate)
+            unique[candidate.path] = _said_more(before, candidate)
     if not unique:
         raise ConfigError(
             f"no files in {', '.join(arguments)}; name slides, folders, globs or a table"
@@ -141,10 +152,10 @@ def _candidates(argument: str) -> Iterator[_Candidate]:
     path = Path(argument)
     if path.is_dir() and path.suffix.lower() not in SLIDE_SUFFIXES:
         yield from _in_folder(path)
-    elif path.suffix.lower() in TABLE_SUFFIXES:
+    elif path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         yield from _in_table(path)
     elif os.path.lexists(path):
-        yield _Candidate(path=_absolute(path))
+        yield _Candidate(path=_absolute(path), named=Named.ITSELF)
     elif matches := sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207  the user's own pattern
         for match in matches:
             yield from _candidates(match)
@@ -152,6 +163,15 @@ def _candidates(argument: str) -> Iterator[_Candidate]:
         raise ConfigError(
             f"{argument}: no such file, folder or match; check the spelling, or quote a glob"
         )
+
+
+def _said_more(before: _Candidate, after: _Candidate) -> _Candidate:
+    """Return what says more of a file that is named twice; two tables have to agree."""
+    if before.named == after.named == Named.IN_TABLE and before != after:
+        raise ConfigError(
+            f"{after.path}: the slide table says two things of it; keep one row per slide"
+        )
+    return after if after.named > before.named else before
 
 
 def _with_usable_name(candidate: _Candidate) -> _Candidate:
@@ -203,6 +223,7 @@ def _in_table(path: Path) -> Iterator[_Candidate]:
             slide_id=None if slide_id is None else _checked_id(str(slide_id), where),
             mpp=_checked_mpp(row.pop("mpp", None), where),
             columns=row,
+            named=Named.IN_TABLE,
         )
 
 
@@ -233,7 +254,11 @@ def _table_rows(path: Path) -> list[dict[str, Any]]:
 
 def _told(column: str, value: object) -> object:
     """Return a value of the table; names and numbers of people and places are text."""
-    return str(value) if column in _TEXT_COLUMNS and value is not None else value
+    if column not in _TEXT_COLUMNS or value is None:
+        return value
+    if isinstance(value, float) and value.is_integer():  # numbers beside empty cells
+        return str(int(value))
+    return str(value)
 
 
 def _checked_id(slide_id: str, where: str) -> str:
@@ -307,14 +332,14 @@ def _name(path: str, depth: int) -> str:
     ['a', 'north_a', 'north_a.svs', 'data_north_a.svs']
     """
     parts = [part for part in Path(path).parts if part != "/"]
-    stem = Path(path).stem.removesuffix(".ome").lstrip("._") or parts[-1].replace(".", "-")
+    stem = Path(path).stem.removesuffix(".ome").lstrip("._") or "slide"
     names = [
         stem,
         "_".join([*parts[-2:-1], stem]),
         *("_".join(parts[-n:]) for n in range(2, len(parts) + 1)),
     ]
     if depth < len(names) and len(names[depth].encode()) <= _LONGEST_ID_BYTES:
-        return names[depth]
+        return names[depth].lstrip("._") or stem
     return f"{_cut(stem)}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb, Size
@@ -14,6 +14,11 @@ from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, check_window, leve
 
 MAX_PX = 1 << 28
 """Most pixels of a picture that has to be decoded whole: 16 384 x 16 384, 768 MiB as RGB."""
+
+# Ours is the limit that counts, and it is looked at before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# A scanner's colour profile of 1.7 MB is no attack.
+PngImagePlugin.MAX_TEXT_CHUNK = 1 << 26
 
 _EIGHT_BIT_MODES = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "YCbCr": 3}
 
@@ -58,7 +63,7 @@ class FlatReader:
 def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
         raise SlideError(f"not a picture that can be opened ({error})") from error
     if image.width * image.height > MAX_PX:
         image.close()

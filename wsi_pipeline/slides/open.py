@@ -12,7 +12,7 @@ from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.flat_backend import FlatReader
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
 from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
-from wsi_pipeline.slides.tiff_backend import native_tiles_of, open_tiff
+from wsi_pipeline.slides.tiff_backend import is_ome_tiff, native_tiles_of, open_tiff
 
 _FLAT_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 _TABLE = "the slide table"
@@ -47,6 +47,8 @@ def open_slide(path: Path) -> SlideReader:
 
 def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReader:
     """Return a reader of the native tiles where they are a plain grid, else OpenSlide itself."""
+    if vendor == "generic-tiff" and is_ome_tiff(path):
+        return open_tiff(path, reason="an OME-TIFF, whose µm/px and levels OpenSlide does not read")
     slide = OpenSlideReader(path, reason=f"OpenSlide knows it as {vendor}")
     if not is_tiff:
         return slide

@@ -19,18 +19,20 @@ class OpenSlideReader:
 
     def __init__(self, path: Path, *, reason: str) -> None:
         self._path = path
-        self._slide = _open(path)
-        self.info = _info(self._slide, reason=reason, channels=_channels(path, self._slide))
+        slide = _open(path)
+        self._slide: openslide.OpenSlide | None = slide
+        self.info = _info(slide, reason=reason, channels=_channels(path, slide))
 
     def read(self, level: int, window_px: Box) -> Rgb:
         """Return the window; what is transparent becomes white."""
         check_window(self.info, level, window_px)
+        slide = self._opened()
         at = self.info.levels[level]
         location0 = (round(window_px.x * at.downsample_x), round(window_px.y * at.downsample_y))
         try:
-            image = self._slide.read_region(location0, level, (window_px.width, window_px.height))
+            image = slide.read_region(location0, level, (window_px.width, window_px.height))
         except openslide.OpenSlideError as error:
-            self._reopen()
+            self.close()
             raise TileError(f"level {level}, {window_px}: {error}") from error
         return on_white(np.asarray(image))
 
@@ -39,15 +41,18 @@ class OpenSlideReader:
         return read_in_bands(self, level, windows_px)
 
     def close(self) -> None:
-        """Close the handle."""
-        self._slide.close()
+        """Close the handle; the next read opens it anew."""
+        if self._slide is not None:
+            self._slide.close()
+            self._slide = None
 
-    def _reopen(self) -> None:
-        self._slide.close()
-        try:
-            self._slide = _open(self._path)
-        except SlideError as error:
-            raise TileError(f"cannot be opened again after an error: {error}") from error
+    def _opened(self) -> openslide.OpenSlide:
+        if self._slide is None:
+            try:
+                self._slide = _open(self._path)
+            except SlideError as error:
+                raise TileError(f"cannot be opened again after an error: {error}") from error
+        return self._slide
 
 
 def _open(path: Path) -> openslide.OpenSlide:

@@ -30,7 +30,7 @@ from wsi_pipeline.slides.tiff_tiles import NativeTiles
 KEPT_BYTES = 192 << 20
 """Most decoded native tiles kept for later windows: two rows of a slide 100 000 px wide are 150 MB."""
 
-_UM_PER = {"µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
+_UM_PER = {"µm": 1.0, "\u03bcm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
 _PLAIN_GRIDS = frozenset(
     {"aperio", "generic-tiff", "philips"}
 )  # of OpenSlide's TIFFs; others overlap or offset tiles
@@ -115,6 +115,15 @@ class TiffReader:
                 f"native tile {index}: expected {box_px}, got {tile.shape[1]} x {tile.shape[0]} px"
             )
         return tile
+
+
+def is_ome_tiff(path: Path) -> bool:
+    """Whether a TIFF carries OME-XML."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return bool(tiff.is_ome)
+    except Exception:  # noqa: BLE001  whoever opens it says what is wrong with it
+        return False
 
 
 def open_tiff(path: Path, *, reason: str) -> TiffReader:

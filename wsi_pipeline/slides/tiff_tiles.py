@@ -72,12 +72,7 @@ class NativeTiles:
             return _ycbcr_to_rgb(pixels)
         if pixels.shape[2] == 4:
             return on_white(pixels)
-        gray = pixels.shape[2] == 1
-        return (
-            np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-            if gray
-            else pixels
-        )
+        return np.dstack([pixels] * 3) if pixels.shape[2] == 1 else pixels
 
 
 def _ycbcr_to_rgb(pixels: Rgb) -> Rgb:

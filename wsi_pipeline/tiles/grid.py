@@ -9,6 +9,8 @@ from wsi_pipeline.geometry import Box, Boxes
 
 Edge: TypeAlias = Literal["pad", "drop", "shift"]
 
+_ROUNDING = 1e-6  # px: a product that should be whole may come out just below
+
 
 def stride_px(tile_size: int, overlap: float) -> int:
     """Return the distance between neighbouring tiles in stored pixels: size - round(size * overlap).
@@ -24,7 +26,8 @@ def tile_origins(extent_px: int, *, side_px: int, stride: float, edge: Edge) -> 
 
     ``pad`` begins a tile at every stride inside the extent, the last ones reach past it. ``drop``
     keeps those that end inside. ``shift`` takes as few as cover the extent and moves the last one
-    back inside; an extent shorter than a tile gets one that reaches past.
+    back inside; an extent shorter than a tile gets one that reaches past. Strides up to a side leave
+    no gap: origins are rounded down, so two of them are at most the stride rounded up apart.
 
     >>> [tile_origins(2500, side_px=512, stride=410, edge=edge).size for edge in ("drop", "shift", "pad")]
     [5, 6, 7]
@@ -33,12 +36,12 @@ def tile_origins(extent_px: int, *, side_px: int, stride: float, edge: Edge) -> 
         raise ValueError(
             f"tile: expected side and stride of at least 1, got {side_px} and {stride}"
         )
-    steps = np.arange(int((extent_px - 1) // stride) + 1)
-    origins: NDArray[np.int64] = np.floor(steps * stride + 0.5).astype(np.int64)
+    steps = np.arange(int(extent_px / stride) + 2)
+    origins: NDArray[np.int64] = np.floor(steps * stride + _ROUNDING).astype(np.int64)
+    begun: NDArray[np.int64] = origins[origins < extent_px]
     if edge == "pad":
-        begun: NDArray[np.int64] = origins[origins < extent_px]
         return begun
-    inside: NDArray[np.int64] = origins[origins + side_px <= extent_px]
+    inside: NDArray[np.int64] = begun[begun + side_px <= extent_px]
     if edge == "drop":
         return inside
     last = max(0, extent_px - side_px)

@@ -23,7 +23,7 @@ class Sampling:
     """Width of a tile's window in level pixels; equal to ``tile_size`` where nothing is resampled."""
     side_y_px: int
     stride_x: float
-    """Distance between windows in level pixels, before rounding to whole ones."""
+    """Distance between windows in level pixels, before rounding down; at most a side."""
     stride_y: float
     mpp: float | None
     """µm per stored pixel, None where the slide does not say."""
@@ -97,13 +97,14 @@ def sampling_at_mpp(
     )
     shrink_x = _settled(wanted_x / info.levels[level].downsample_x)
     shrink_y = _settled(wanted_y / info.levels[level].downsample_y)
+    side_x_px, side_y_px = (max(1, round(tile_size * shrink)) for shrink in (shrink_x, shrink_y))
     return Sampling(
         level=level,
         tile_size=tile_size,
-        side_x_px=max(1, round(tile_size * shrink_x)),
-        side_y_px=max(1, round(tile_size * shrink_y)),
-        stride_x=max(1.0, stride * shrink_x),
-        stride_y=max(1.0, stride * shrink_y),
+        side_x_px=side_x_px,
+        side_y_px=side_y_px,
+        stride_x=min(max(1.0, stride * shrink_x), side_x_px),
+        stride_y=min(max(1.0, stride * shrink_y), side_y_px),
         mpp=mpp,
     )
 

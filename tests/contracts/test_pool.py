@@ -1,0 +1,192 @@
+"""What every pool does; a new one is one more line in ``POOLS``."""
+
+import os
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from wsi_pipeline import errors
+from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
+from wsi_pipeline.compute.cluster import Cluster, dask_pool
+from wsi_pipeline.errors import ConfigError, PipelineError, SlideError
+
+ERRORS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, PipelineError)
+]
+
+
+@contextmanager
+def serial() -> Iterator[Pool]:
+    yield SerialPool()
+
+
+@contextmanager
+def dask() -> Iterator[Pool]:
+    with dask_pool(Cluster(workers=1)) as pool:
+        yield pool
+
+
+POOLS = (serial, dask)
+
+
+@pytest.fixture(scope="module", params=POOLS, ids=lambda make: make.__name__)
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    with request.param() as made:
+        yield made
+
+
+def test_every_call_is_answered_once(pool: Pool) -> None:
+    answers = list(run_all(pool, (call(double, number) for number in range(25))))
+    assert sorted(answer.value for answer in answers) == list(range(0, 50, 2))
+    assert sorted(answer.call.argument for answer in answers) == list(range(25))
+    assert all(answer.error is None for answer in answers)
+
+
+def test_an_answer_belongs_to_its_call_also_where_calls_share_name_and_argument(pool: Pool) -> None:
+    answers = list(run_all(pool, [call(double, 4), call(double, 4), call(negative, 4)]))
+    assert sorted(answer.value for answer in answers) == [-4, 8, 8]
+    assert all(answer.value == answer.call.function(4) for answer in answers)
+
+
+def test_no_calls_have_no_answers(pool: Pool) -> None:
+    assert list(run_all(pool, [])) == []
+
+
+def test_no_more_than_a_window_of_calls_is_under_way(pool: Pool) -> None:
+    taken = 0
+
+    def calls() -> Iterator[Call]:
+        nonlocal taken
+        for number in range(20):
+            taken += 1
+            yield call(double, number)
+
+    for answered, _ in enumerate(run_all(pool, calls())):
+        assert taken <= answered + pool.window + 1
+
+
+def test_a_pool_is_used_again_after_all_was_answered(pool: Pool) -> None:
+    for number in (1, 2):
+        assert [answer.value for answer in run_all(pool, [call(double, number)])] == [2 * number]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_comes_back_as_itself_with_its_message(
+    pool: Pool, kind: type[PipelineError]
+) -> None:
+    (answer,) = run_all(pool, [call(raise_it, (kind, "slide 7: näyte 😐"))])
+    assert type(answer.error) is kind
+    assert str(answer.error) == "slide 7: näyte 😐"
+    assert answer.value is None
+
+
+def test_an_error_of_a_library_is_an_answer_too(pool: Pool) -> None:
+    (answer,) = run_all(pool, [call(divide, 0)])
+    assert isinstance(answer.error, ZeroDivisionError)
+
+
+def test_one_error_does_not_keep_the_others_from_ending(pool: Pool) -> None:
+    answers = list(run_all(pool, (call(divide, number) for number in (2, 0, 4, 0, 5))))
+    assert sorted(answer.value for answer in answers if answer.error is None) == [20, 25, 50]
+    assert sum(answer.error is not None for answer in answers) == 2
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_every_error_survives_pickling_with_its_message(kind: type[PipelineError]) -> None:
+    again = pickle.loads(pickle.dumps(kind("what to do")))
+    assert type(again) is kind
+    assert again.args == ("what to do",)
+
+
+def test_a_worker_that_dies_costs_its_own_slide_only() -> None:
+    with dask_pool(Cluster(workers=1)) as pool:
+        calls = [call(double, 1), call(die, 0), call(double, 2), call(double, 3)]
+        answers = {answer.call.argument: answer for answer in run_all(pool, calls)}
+    assert [answers[number].value for number in (1, 2, 3)] == [2, 4, 6]
+    assert isinstance(answers[0].error, SlideError)
+    assert "worker process died" in str(answers[0].error)
+
+
+def test_two_runs_on_one_machine_do_not_disturb_each_other() -> None:
+    with dask_pool(Cluster(workers=1)) as first, dask_pool(Cluster(workers=1)) as second:
+        for pool in (first, second):
+            assert [answer.value for answer in run_all(pool, [call(double, 2)])] == [4]
+
+
+def test_no_worker_is_started_without_a_call() -> None:
+    begun = time.perf_counter()
+    with dask_pool(Cluster(workers=3)) as pool:
+        assert pool.window >= 3
+    assert time.perf_counter() - begun < 0.5
+
+
+def test_the_work_of_dask_is_done_in_another_process(pool: Pool) -> None:
+    (answer,) = run_all(pool, [call(process, 0)])
+    assert (answer.value == os.getpid()) == isinstance(pool, SerialPool)
+
+
+def test_an_address_where_nothing_answers_is_refused_at_the_first_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import distributed  # noqa: PLC0415  a second to import, and only here
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("Timed out trying to connect")
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    cluster = Cluster(workers=1, address="tcp://127.0.0.1:1")
+    with (
+        dask_pool(cluster) as pool,
+        pytest.raises(ConfigError, match=r"cluster tcp://127\.0\.0\.1:1: no scheduler answers"),
+    ):
+        pool.submit(call(double, 1))
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_cluster_without_workers_is_refused(workers: int) -> None:
+    with pytest.raises(ConfigError, match=f"workers: expected at least 1, got {workers}"):
+        Cluster(workers=workers)
+
+
+def test_a_serial_pool_runs_a_call_when_it_is_asked_for() -> None:
+    seen: list[int] = []
+    pool = SerialPool()
+    pool.submit(call(seen.append, 1))
+    assert seen == []
+    assert pool.next_answer() == Answer(call=call(seen.append, 1), value=None)
+    assert seen == [1]
+
+
+def call(function: object, argument: object) -> Call:
+    assert callable(function)
+    return Call(name="slide 7", function=function, argument=argument)
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def negative(number: int) -> int:
+    return -number
+
+
+def divide(number: int) -> float:
+    return 100 / number
+
+
+def raise_it(kind_and_message: tuple[type[PipelineError], str]) -> None:
+    kind, message = kind_and_message
+    raise kind(message)
+
+
+def process(_: int) -> int:
+    return os.getpid()
+
+
+def die(_: int) -> None:
+    os._exit(17)

@@ -1,0 +1,219 @@
+"""A run that is killed or interrupted leaves nothing that looks finished, and the same command goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pipeline.runs import (
+    Drawn,
+    InterruptedRunError,
+    InterruptingPool,
+    assert_same_run,
+    assert_tiles,
+    assert_whole,
+    environment,
+    leftovers,
+    process,
+    tile,
+)
+from wsi_pipeline.config import TileConfig, make_config
+from wsi_pipeline.files import TEMPORARY_PREFIX
+from wsi_pipeline.stages.cut import UNIT_TILES
+from wsi_pipeline.stages.run_directory import RunDirectory, read_records
+from wsi_pipeline.stages.tile import tile_slides
+from wsi_pipeline.stages.verify import verify_run
+
+MANY = {"tile_size": 64, "overlap": 0.25, "min_tissue": 0}
+FLAGS = ("--tile-size", "64", "--overlap", "0.25", "--min-tissue", "0", "--workers", "2")
+DONE = ("he", "plain", "dark", "flat")
+WAYS = {
+    "Ctrl-C": (signal.SIGINT, True),
+    "SIGINT": (signal.SIGINT, False),
+    "SIGTERM": (signal.SIGTERM, False),
+    "SIGTERM to all": (signal.SIGTERM, True),
+}
+"""Signal, and whether the workers are sent it too, as a terminal or a scheduler does."""
+LAST_FILES = 50
+"""About as many files as a run writes, over which moments to kill it are spread."""
+
+
+@pytest.fixture(scope="module")
+def whole(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run; two units a slide."""
+    run = tmp_path_factory.mktemp("whole") / "RUN"
+    outcome = tile(run, drawn.folder, config=make_config(TileConfig, MANY))
+    assert all(record.tiles > UNIT_TILES for record in outcome.records)
+    return run
+
+
+@pytest.fixture
+def started(drawn: Drawn, tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+    """Give how to start a run in a session of its own, of which nothing survives the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        run = tmp_path / "RUN"
+        line = [sys.executable, "-m", "wsi_pipeline", "tile", drawn.folder, "-o", run, *FLAGS]
+        begun.append(
+            subprocess.Popen(
+                [str(each) for each in line],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+                start_new_session=True,
+            )
+        )
+        return begun[-1]
+
+    yield start
+    for each in begun:
+        if members(each.pid):
+            os.killpg(each.pid, signal.SIGKILL)
+        each.communicate(timeout=30)
+
+
+def members(session: int) -> list[int]:
+    """Return the processes of a session that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of_session = status.read_text().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(of_session) == session and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def wait_for_files(run: Path, count: int, running: "subprocess.Popen[str]") -> None:
+    """Wait until a run has written so many files, or has ended."""
+    while running.poll() is None:
+        if sum(path.is_file() for path in run.rglob("*")) >= count:
+            return
+        time.sleep(0.002)
+
+
+def assert_nothing_looks_finished_that_is_not(run: Path) -> None:
+    """Assert that what is there under its name is whole."""
+    directory = RunDirectory(path=run)
+    records = {record.slide_id: record for record in read_records(directory)}
+    for slide_id, record in records.items():
+        assert record.status == "done"
+        assert directory.manifest(slide_id).is_file()
+        assert directory.overlay(slide_id).is_file()
+    for array in directory.store.glob("*/zarr.json"):
+        tiles = int(array.read_text("utf-8").split('"shape": [')[1].split(",")[0])
+        assert list(array.parent.joinpath("c").rglob("0/0/0"))
+        if directory.manifest(array.parent.name).is_file():
+            assert_tiles(run, array.parent.name, tiles=tiles, store=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(
+    seed: int,
+    whole: Path,
+    tmp_path: Path,
+    started: Callable[[], "subprocess.Popen[str]"],
+    drawn: Drawn,
+) -> None:
+    run = tmp_path / "RUN"
+    moments = np.random.default_rng([26, seed]).integers(1, LAST_FILES, 2)
+    for moment in sorted(moments.tolist()):
+        running = started()
+        wait_for_files(run, moment, running)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate(timeout=30)
+        assert_nothing_looks_finished_that_is_not(run)
+    tile(run, drawn.folder, config=make_config(TileConfig, MANY))
+    assert_whole(run, done=DONE)
+    assert_same_run(run, whole)
+    assert verify_run(run).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("way", "files"), [*((way, 12) for way in WAYS), ("Ctrl-C", 1), ("SIGTERM", 1)]
+)
+def test_an_interrupted_run_says_so_leaves_no_process_and_goes_on(
+    way: str,
+    files: int,
+    whole: Path,
+    tmp_path: Path,
+    started: Callable[[], "subprocess.Popen[str]"],
+    drawn: Drawn,
+) -> None:
+    run, (number, everyone) = tmp_path / "RUN", WAYS[way]
+    running = started()
+    wait_for_files(run, files, running)
+    os.killpg(running.pid, number) if everyone else running.send_signal(number)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 130, err
+    assert "interrupted: what is finished is kept; the same command goes on\n" in err
+    assert "Traceback" not in err
+    assert gone(running.pid), "processes are left"
+    assert leftovers(run) == []
+    assert_nothing_looks_finished_that_is_not(run)
+    tile(run, drawn.folder, config=make_config(TileConfig, MANY))
+    assert_whole(run, done=DONE)
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.2])
+def test_an_interrupt_while_starting_ends_without_a_traceback(
+    seconds: float, tmp_path: Path, started: Callable[[], "subprocess.Popen[str]"]
+) -> None:
+    running = started()
+    time.sleep(seconds)
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode in {130, -signal.SIGINT}, err
+    assert "Traceback" not in err
+    assert gone(running.pid), "processes are left"
+    assert leftovers(tmp_path) == []
+
+
+def test_an_interrupted_command_goes_on_by_itself(
+    whole: Path,
+    tmp_path: Path,
+    started: Callable[[], "subprocess.Popen[str]"],
+    drawn: Drawn,
+) -> None:
+    run = tmp_path / "RUN"
+    running = started()
+    wait_for_files(run, 20, running)
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=30)
+    ended = process("tile", drawn.folder, "-o", run, *FLAGS)
+    assert ended.code == 0, ended.err
+    assert_whole(run, done=DONE)
+    assert_same_run(run, whole)
+
+
+def test_what_a_killed_writer_has_left_is_gone_after_the_run_went_on(
+    whole: Path, tmp_path: Path, drawn: Drawn
+) -> None:
+    run, config = tmp_path / "RUN", make_config(TileConfig, MANY)
+    with pytest.raises(InterruptedRunError):
+        tile_slides([str(drawn.folder)], run, config, pool=InterruptingPool(3))
+    folders = [path for path in run.rglob("*") if path.is_dir()]
+    for folder in (run, *folders):
+        (folder / f"{TEMPORARY_PREFIX}0123456789abcdef").write_bytes(b"half of a shard")
+    tile(run, drawn.folder, config=config)
+    assert leftovers(run) == []
+    assert_same_run(run, whole)
+
+
+def gone(session: int) -> bool:
+    """Whether every process of a session ends within a few seconds."""
+    for _ in range(100):
+        if not members(session):
+            return True
+        time.sleep(0.05)
+    return False
