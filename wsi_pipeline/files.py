@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import secrets
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from pathlib import Path
 from wsi_pipeline.errors import OutputError, SlideError
 
 TEMPORARY_PREFIX = ".tmp-"
-"""Begins the name of every file that is still being written."""
+"""Begins the name of every file that is still being written; host and process follow."""
+
+_FORGOTTEN_S = 86_400  # another host's temporary file of yesterday is nobody's any more
 
 _SAMPLE_BYTES = 1 << 16
 _SAMPLES = 17  # first, last, and fifteen between: 1 MiB of a file of any size
@@ -27,7 +31,8 @@ def published(path: Path) -> Iterator[Path]:
     OutputError
         The disk is full, the folder is missing or may not be written.
     """
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    name = f"{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = path.parent / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -44,6 +49,25 @@ def publish_bytes(path: Path, data: bytes) -> None:
     """Write a whole file under its name, or nothing."""
     with published(path) as temporary:
         temporary.write_bytes(data)
+
+
+def sweep_temporaries(folder: Path, *, pattern: str = "") -> None:
+    """Remove what writers that are gone have left, in a folder or, with ``**/``, below it."""
+    for path in folder.glob(f"{pattern}{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):
+            if _is_forgotten(path):
+                path.unlink()
+
+
+def _is_forgotten(path: Path) -> bool:
+    host, _, process = path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0].rpartition("-")
+    if host == _host() and process.isdigit():
+        return not Path("/proc", process).exists()
+    return time.time() - path.stat().st_mtime > _FORGOTTEN_S
+
+
+def _host() -> str:
+    return socket.gethostname()[:40]
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -14,6 +14,12 @@ def to_gray(rgb: Rgb) -> Gray:
     return gray
 
 
+def gray_to_rgb(gray: NDArray[np.uint8]) -> Rgb:
+    """Return gray pixels ``(height, width, 1)`` three times over."""
+    rgb: Rgb = np.repeat(gray, 3, axis=2)
+    return rgb
+
+
 def to_hsv(rgb: Rgb) -> NDArray[np.uint8]:
     """Return hue 0 to 179, saturation and brightness 0 to 255, ``(height, width, 3)``."""
     hsv: NDArray[np.uint8] = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)

@@ -105,7 +105,7 @@ def test_every_error_survives_pickling_with_its_message(kind: type[PipelineError
 
 def test_a_worker_that_dies_costs_its_own_slide_only() -> None:
     with dask_pool(Cluster(workers=1)) as pool:
-        calls = [call(double, 1), call(die, 0), call(double, 2), call(double, 3)]
+        calls = [call(die, 0), call(double, 1), call(double, 2), call(double, 3)]
         answers = {answer.call.argument: answer for answer in run_all(pool, calls)}
     assert [answers[number].value for number in (1, 2, 3)] == [2, 4, 6]
     assert isinstance(answers[0].error, SlideError)

@@ -14,6 +14,7 @@ from tests.pipeline.runs import (
     SIZE,
     Command,
     Drawn,
+    Ended,
     assert_whole,
     environment,
     process,
@@ -236,23 +237,31 @@ def test_wrong_usage_ends_with_2(tmp_path: Path, wsi: Command) -> None:
     assert wsi("tile", "a.svs", "-o", tmp_path / "RUN", "--tile-size", "many").code == 2
 
 
-def test_the_demo_ends_well_and_names_files_that_are_there(tmp_path: Path) -> None:
-    ended = process("demo", "DIR", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """The folder in which the demo was run, and what it said."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, process("demo", "DIR", cwd=folder)
+
+
+def test_the_demo_ends_well_and_names_files_that_are_there(demo: tuple[Path, Ended]) -> None:
+    folder, ended = demo
     assert ended.code == 0, ended.err
     assert "Traceback" not in ended.err
     named = [line.split()[0] for line in ended.out.splitlines() if line.startswith("  DIR/")]
     assert len(named) >= 4
-    for name in named:
-        assert (tmp_path / name).exists(), name
-    run = tmp_path / "DIR" / "RUN"
+    assert all((folder / name).exists() for name in named), named
+    run = folder / "DIR" / "RUN"
     assert with_status(run, "done") == set(slides_of(run))
     assert len(list((run / "overlays").iterdir())) == len(slides_of(run)) == 5
     assert ": 0 findings." in ended.out
     assert verify_run(run).findings == ()
 
 
-def test_the_demo_again_ends_well_too(tmp_path: Path, wsi: Command) -> None:
-    assert wsi("demo", tmp_path / "DIR").code == 0
-    before = (tmp_path / "DIR/RUN/manifest/dark_1.parquet").stat().st_mtime_ns
-    assert wsi("demo", tmp_path / "DIR").code == 0
-    assert (tmp_path / "DIR/RUN/manifest/dark_1.parquet").stat().st_mtime_ns == before
+def test_the_demo_again_ends_well_and_cuts_nothing_anew(
+    demo: tuple[Path, Ended], wsi: Command
+) -> None:
+    folder, _ = demo
+    before = tree(folder / "DIR" / "RUN" / "manifest")
+    assert wsi("demo", folder / "DIR").code == 0
+    assert tree(folder / "DIR" / "RUN" / "manifest") == before

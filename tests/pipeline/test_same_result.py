@@ -152,18 +152,19 @@ class KillingPool:
         return replace(answer, call=self._calls[answer.call.name])
 
 
-def test_a_slide_that_kills_its_worker_fails_and_the_others_are_finished(
-    drawn: Drawn, tmp_path: Path
+@pytest.mark.parametrize("deadly", ["a deadly one", "i am deadly"])
+def test_a_slide_that_kills_its_worker_fails_alone(
+    deadly: str, drawn: Drawn, tmp_path: Path
 ) -> None:
     folder = good_folder(drawn, tmp_path / "slides")
-    (folder / "deadly.svs").write_bytes(drawn.he.read_bytes())
+    (folder / f"{deadly}.svs").write_bytes(drawn.he.read_bytes())
     with dask_pool(Cluster(workers=2)) as pool:
         outcome = tile_slides(
-            [str(folder)], tmp_path / "RUN", CONFIG, pool=KillingPool(pool, "deadly")
+            [str(folder)], tmp_path / "RUN", CONFIG, pool=KillingPool(pool, deadly)
         )
-    assert [record.slide_id for record in outcome.with_status("failed")] == ["deadly"]
+    assert [record.slide_id for record in outcome.with_status("failed")] == [deadly]
     assert_whole(tmp_path / "RUN", done=GOOD)
-    reason = slides_of(tmp_path / "RUN")["deadly"]["reason"]
+    reason = slides_of(tmp_path / "RUN")[deadly]["reason"]
     assert "worker process died" in reason
     assert tile(tmp_path / "RUN", folder).with_status("failed") == ()
-    assert_whole(tmp_path / "RUN", done=[*GOOD, "deadly"])
+    assert_whole(tmp_path / "RUN", done=[*GOOD, deadly])

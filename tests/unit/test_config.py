@@ -74,6 +74,7 @@ BAD_RUN_VALUES = [
     ("cluster", "slrum"),
     ("cluster", "http://x"),
     ("part", "0/3"),
+    ("part", "4/3"),
     ("part", "3"),
     ("part", "1/0"),
     ("part", "a/b"),
@@ -168,7 +169,7 @@ def test_every_field_is_in_the_digest() -> None:
     [
         ({"mpp": 1}, {"mpp": 1.0}),
         ({"codec": "jpeg"}, {"codec": "jpeg:90"}),
-        ({"tile_size": "1024"}, {}),
+        ({"tile_size": 1024}, {}),
         ({"overlap": 0.1, "level": 1}, {"level": 1, "overlap": 0.1}),
     ],
 )

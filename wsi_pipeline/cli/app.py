@@ -50,8 +50,13 @@ def root(
     """
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C, or the end of a job's time; not KeyboardInterrupt, which Typer keeps to itself."""
+
+
 def main() -> None:
     """Run the command and leave with its exit code."""
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name="wsi-pipeline")
@@ -59,12 +64,12 @@ def main() -> None:
         _leave(f"error: {error}", EXIT_USAGE)
     except PipelineError as error:
         _leave(f"error: {error}", EXIT_FAILED)
-    except KeyboardInterrupt:
+    except (_Interrupted, KeyboardInterrupt):
         _leave("interrupted: what is finished is kept; the same command goes on", EXIT_INTERRUPTED)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise _Interrupted
 
 
 def _leave(text: str, code: int) -> None:

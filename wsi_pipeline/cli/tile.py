@@ -153,7 +153,7 @@ def tile(
     if dry_run:
         found = run.estimate(slides, output, what, options=carried_out, cluster=where)
         _show_estimate(found, json=json, workers=where.workers)
-        return
+        raise typer.Exit(1 if any(each.failed for each in found) else 0)
     with console.progress(slides="slides", quiet=quiet) as observer:
         outcome = run.tile(
             slides, output, what, options=carried_out, cluster=where, observer=observer

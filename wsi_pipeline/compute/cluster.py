@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.compute.pool import DaskPool
+from wsi_pipeline.compute.worker import worker_plugin
 from wsi_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _client(cluster: Cluster) -> Iterator["Client"]:
         else:
             client = _connected(cluster.address)
         opened.enter_context(client)
-        client.run(_prepare_worker)
+        client.register_plugin(worker_plugin())
         yield client
 
 
@@ -87,10 +88,3 @@ def _connected(address: str) -> "Client":
         raise ConfigError(
             f"cluster {address}: no scheduler answers ({error}); is it running, and reachable?"
         ) from error
-
-
-def _prepare_worker() -> None:
-    """Keep libraries from starting threads of their own: the pool has one per core already."""
-    import cv2
-
-    cv2.setNumThreads(1)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Box, Rgb
-from wsi_pipeline.pixels import decode_jpeg, on_white
+from wsi_pipeline.pixels import decode_jpeg, gray_to_rgb, on_white
 from wsi_pipeline.slides.jpeg_stream import whole_jpeg
 
 JP2K_YCBCR = 33003
@@ -72,7 +72,7 @@ class NativeTiles:
             return _ycbcr_to_rgb(pixels)
         if pixels.shape[2] == 4:
             return on_white(pixels)
-        return np.dstack([pixels] * 3) if pixels.shape[2] == 1 else pixels
+        return gray_to_rgb(pixels) if pixels.shape[2] == 1 else pixels
 
 
 def _ycbcr_to_rgb(pixels: Rgb) -> Rgb:

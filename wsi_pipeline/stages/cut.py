@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError, TileError
-from wsi_pipeline.files import Fingerprint, fingerprint, publish_bytes
+from wsi_pipeline.files import Fingerprint, fingerprint, publish_bytes, sweep_temporaries
 from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.provenance import code_version
 from wsi_pipeline.report.overlay import draw_overlay
@@ -263,6 +263,7 @@ def _publish(
     job: SlideJob, plan: TilePlan, picture: Picture, table: pa.Table, about: dict[str, Any]
 ) -> None:
     run, slide_id = job.run, job.source.slide_id
+    sweep_temporaries(run.array(slide_id), pattern="**/")
     if job.config.store == "zarr":
         layout = ArrayLayout(
             tiles=plan.tiles, tile_size=plan.sampling.tile_size, codec=job.config.codec

@@ -70,6 +70,7 @@ def _formats(folder: Path, rgb: Rgb) -> Iterator[Check]:
             write(path)
             reader = open_slide(path)
             reader.read(0, Box(x=0, y=0, width=64, height=64))
+            reader.close()
             return f"opens through {reader.info.backend}"
 
         yield _tried(f"reading .{suffix}", read)

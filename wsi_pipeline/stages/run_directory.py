@@ -47,6 +47,11 @@ class RunDirectory:
         return self.path / "manifest"
 
     @property
+    def overlays(self) -> Path:
+        """One picture per slide."""
+        return self.path / "overlays"
+
+    @property
     def records(self) -> Path:
         """One JSON file per slide: what slides.parquet is made from."""
         return self.path / ".state" / "slides"
@@ -61,7 +66,7 @@ class RunDirectory:
 
     def overlay(self, slide_id: str) -> Path:
         """Return the picture of a slide with its tissue and tiles."""
-        return self.path / "overlays" / f"{slide_id}.jpg"
+        return self.overlays / f"{slide_id}.jpg"
 
     def record(self, slide_id: str) -> Path:
         """Return a slide's record; where it says done, everything else is in place."""

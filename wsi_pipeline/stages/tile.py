@@ -17,7 +17,7 @@ from typing import Literal
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
 from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, SlideError
-from wsi_pipeline.files import fingerprint, output_error
+from wsi_pipeline.files import fingerprint, output_error, sweep_temporaries
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
 from wsi_pipeline.slides.open import MPP_FROM_TABLE
 from wsi_pipeline.stages.cut import (
@@ -187,6 +187,8 @@ def _open_run(run: RunDirectory, config: TileConfig) -> str:
         run.records.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(run.path, error) from error
+    for folder in (run.path, run.manifests, run.overlays, run.records):
+        sweep_temporaries(folder)
     write_run_json(run, config, started=started, ended=None)
     if config.store == "zarr":
         open_group(run.store)

@@ -95,7 +95,8 @@ def verify_run(
         observer.slide_ended(answer.call.argument.record)
     slides.sort(key=lambda found: found.slide_id)
     findings = [f"{slide.slide_id}: {text}" for slide in slides for text in slide.findings]
-    return VerifyOutcome(slides=tuple(slides), findings=(*findings, *_strays(run, checks)))
+    findings += [*_about_slides_table(run), *_strays(run, checks)]
+    return VerifyOutcome(slides=tuple(slides), findings=tuple(findings))
 
 
 def verify_slide(check: SlideCheck) -> SlideFindings:
@@ -195,6 +196,19 @@ def _about_pixels(chunk: bytes, row: dict[str, Any], check: SlideCheck) -> str |
     if abs(mean - np.float32(row["gray_mean"])) > GRAY_TOLERANCE:
         return f"mean gray {mean:.1f}, the manifest says {row['gray_mean']:.1f}: another tile's pixels?"
     return None
+
+
+def _about_slides_table(run: RunDirectory) -> list[str]:
+    """Return how slides.parquet differs from the records that it is made from."""
+    try:
+        table = read_table(run.slides_table).select(["slide_id", "status", "tiles"]).to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        return [f"slides.parquet cannot be read ({error}); the next run makes it anew"]
+    expected = [
+        {"slide_id": record.slide_id, "status": record.status, "tiles": record.tiles}
+        for record in read_records(run)
+    ]
+    return [] if table == expected else ["slides.parquet does not agree with the slides' records"]
 
 
 def _strays(run: RunDirectory, checks: list[SlideCheck]) -> list[str]:
