@@ -17,7 +17,6 @@ from tests.pipeline.runs import (
     assert_whole,
     digests,
     good_folder,
-    process,
     slides_of,
     tile,
     with_status,
@@ -52,15 +51,6 @@ def test_done_slides_are_skipped_and_their_files_left_alone(
     assert again.code == 0
     assert "2 slides done (2 before), 0 failed" in again.out
     assert times(tmp_path / "RUN") == before
-
-
-def test_done_slides_are_skipped_by_real_processes(drawn: Drawn, tmp_path: Path) -> None:
-    line = ("tile", drawn.plain, "-o", tmp_path / "RUN", *SETTINGS)
-    assert process(*line).code == 0
-    before = times(tmp_path / "RUN")
-    again = process(*line)
-    assert (again.code, times(tmp_path / "RUN")) == (0, before)
-    assert "1 slides done (1 before)" in again.out
 
 
 def test_a_new_slide_is_added_to_those_that_are_done(

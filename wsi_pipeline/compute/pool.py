@@ -1,5 +1,6 @@
 """Calls on Dask workers: bounded in flight, each result read and released, failures as answers."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 IN_FLIGHT_PER_SLOT = 2
 """One call running and one waiting on each slot: no worker idles while its answer travels."""
 
+_DIED = (
+    "its worker process died again and again (out of memory, or a crash in a decoder); "
+    "the other slides went on"
+)
+
 
 class DaskPool:
     """A pool (``calls.Pool``) over a Dask client, which is connected when the first call comes."""
@@ -22,6 +28,7 @@ class DaskPool:
         self._client: Client | None = None
         self._completed: as_completed | None = None
         self._calls: dict[str, Call] = {}
+        self._suspects: deque[Call] = deque()
         self._number = 0
 
     def submit(self, call: Call) -> None:
@@ -40,21 +47,27 @@ class DaskPool:
         return self._client, self._completed
 
     def next_answer(self) -> Answer:
-        """Wait for the next call to end and let its result go."""
+        """Wait for the next call to end and let its result go.
+
+        A worker that dies takes along the calls that waited on it. Each of them is tried once more,
+        alone, so that only the one that kills its worker is blamed.
+        """
         from distributed.scheduler import KilledWorker
 
         _, completed = self._started()
-        future = next(completed)
-        call = self._calls.pop(future.key)
-        try:
-            return Answer(call=call, value=future.result())
-        except KilledWorker:
-            error = SlideError(
-                "its worker process died three times (out of memory, or a crash in a decoder); "
-                "the other slides went on"
-            )
-            return Answer(call=call, error=error)
-        except Exception as error:  # noqa: BLE001  an error is an answer, as in every pool
-            return Answer(call=call, error=error)
-        finally:
-            future.release()
+        while True:
+            alone = not self._calls
+            if alone:
+                self.submit(self._suspects.popleft())
+            future = next(completed)
+            call = self._calls.pop(future.key)
+            try:
+                return Answer(call=call, value=future.result())
+            except KilledWorker:
+                if alone:
+                    return Answer(call=call, error=SlideError(_DIED))
+                self._suspects.append(call)
+            except Exception as error:  # noqa: BLE001  an error is an answer, as in every pool
+                return Answer(call=call, error=error)
+            finally:
+                future.release()

@@ -13,7 +13,7 @@ def worker_plugin() -> "WorkerPlugin":
     """Return a plugin that keeps a worker to one thread and leaves Ctrl-C to the process that drives it."""
     from distributed.diagnostics.plugin import WorkerPlugin
 
-    class OneThread(WorkerPlugin):
+    class OneThread(WorkerPlugin):  # type: ignore[misc]  # Dask's classes have no types here
         name = "wsi-pipeline"
 
         def setup(self, worker: "Worker") -> None:  # noqa: ARG002  Dask calls it so

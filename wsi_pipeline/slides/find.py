@@ -191,7 +191,12 @@ def _in_folder(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[_
     here = folder.resolve()
     if here in above:
         return
-    entries = sorted(folder.iterdir())
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        reason = f"a folder that cannot be searched ({error.strerror}); check its permissions"
+        yield _Candidate(path=_absolute(folder), refused=Refusal(status="failed", reason=reason))
+        return
     with_data_folder = {entry.stem for entry in entries if entry.suffix.lower() == ".mrxs"}
     for entry in entries:
         if entry.name.startswith("."):
@@ -307,6 +312,7 @@ def _slide_ids(
             paths.append(each.path)
         else:
             ids[each.path] = given
+    _refuse_renaming(ids, known)
     repeated = [name for name, count in Counter(ids.values()).items() if count > 1]
     if repeated:
         raise ConfigError(
@@ -323,6 +329,22 @@ def _slide_ids(
         paths = [path for path in paths if path not in ids]
         depth += 1
     return ids
+
+
+def _refuse_renaming(ids: Mapping[str, str], known: Mapping[str, str]) -> None:
+    """Refuse a table that gives a slide of the run another name, or its name to another slide."""
+    owners = {slide_id: path for path, slide_id in known.items()}
+    for path, slide_id in ids.items():
+        owner = owners.get(slide_id, path)
+        if owner != path:
+            raise ConfigError(
+                f"slide_id: {slide_id!r} is {owner} in this run, and now {path}; choose another"
+            )
+        if known.get(path, slide_id) != slide_id:
+            raise ConfigError(
+                f"slide_id: {path} is {known[path]!r} in this run, and now {slide_id!r}; keep its name, "
+                "or choose another run directory with -o"
+            )
 
 
 def _name(path: str, depth: int) -> str:

@@ -81,4 +81,5 @@ def _ycbcr_to_rgb(pixels: Rgb) -> Rgb:
     red = y + 1.402 * (cr - 128)
     green = y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128)
     blue = y + 1.772 * (cb - 128)
-    return np.clip(np.rint(np.dstack([red, green, blue])), 0, 255).astype(np.uint8)
+    rgb: Rgb = np.clip(np.rint(np.dstack([red, green, blue])), 0, 255).astype(np.uint8)
+    return rgb

@@ -151,8 +151,9 @@ def check_run_directory(run: RunDirectory, config: TileConfig, *, overwrite: boo
     """
     for folder in (run.path, *run.path.parents):
         if folder.exists() and not folder.is_dir():
+            what = "got a file" if folder == run.path else f"{folder} is a file"
             raise ConfigError(
-                f"{run.path}: expected a folder to write to, and {folder} is a file; choose another with -o"
+                f"{run.path}: expected a folder to write to, {what}; choose another with -o"
             )
     before = read_run_json(run)
     if before is None or overwrite:

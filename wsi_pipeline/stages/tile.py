@@ -153,7 +153,8 @@ def plan_run(
         )
     check_run_directory(run, config, overwrite=options.overwrite)
     records = read_records(run)
-    known = {record.path: record.slide_id for record in records}
+    # A slide whose file is gone from its old place may have moved: its name is free for the new one.
+    known = {record.path: record.slide_id for record in records if Path(record.path).exists()}
     sources = find_slides(slides, known=known)
     _refuse_mixed_settings(records, sources, config)
     return share_of(sources, part=options.part, parts=options.parts)
@@ -346,7 +347,7 @@ def _changed_mpp(source: SlideSource, before: SlideRecord) -> str | None:
     if was == source.mpp:
         return None
     return (
-        f"done before with µm/px {was or 'not'} stated in the slide table, now {source.mpp or 'not stated'}; "
+        f"done before with mpp {was or 'not given'} in the slide table, now {source.mpp or 'not given'}; "
         "its tiles are untouched: --overwrite redoes it"
     )
 
