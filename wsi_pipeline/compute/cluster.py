@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.compute.pool import DaskPool
@@ -87,6 +88,7 @@ def _interrupts_held() -> Iterator[None]:
 
     A terminal sends it to workers too; this process alone answers it, and ends them.
     """
+    resource_tracker.ensure_running()  # it lets SIGINT through again when it starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
