@@ -53,7 +53,7 @@ def test_a_file_where_the_run_should_be_is_refused(
     ended = wsi("tile", drawn.plain, "-o", tmp_path / "RUN")
     assert ended.code == 2
     assert f"{tmp_path / 'RUN'}: expected a folder to write to" in ended.err
-    assert "is a file; choose another with -o" in ended.err
+    assert "a file; choose another with -o" in ended.err
     assert ended.err.count("\n") == 1
     assert (tmp_path / "RUN").read_text("utf-8") == "mine"
 
@@ -64,7 +64,7 @@ def test_a_real_process_refuses_a_file_where_the_run_should_be(
     (tmp_path / "RUN").write_text("mine", encoding="utf-8")
     ended = process("tile", drawn.plain, "-o", tmp_path / "RUN")
     assert ended.code == 2
-    assert "is a file; choose another with -o" in ended.err
+    assert "a file; choose another with -o" in ended.err
     assert "Traceback" not in ended.err
 
 

@@ -209,6 +209,18 @@ def test_what_a_killed_writer_has_left_is_gone_after_the_run_went_on(
     assert_same_run(run, whole)
 
 
+def test_work_of_a_slide_that_was_killed_just_after_its_record_is_cleared_away(
+    drawn: Drawn, tmp_path: Path
+) -> None:
+    tile(tmp_path / "RUN", drawn.plain)
+    work = RunDirectory(path=tmp_path / "RUN").work("plain")
+    work.mkdir(parents=True)
+    (work / "begun.json").write_text("{}", encoding="utf-8")
+    outcome = tile(tmp_path / "RUN", drawn.plain)
+    assert outcome.already_done == {"plain"}
+    assert_whole(tmp_path / "RUN", done=["plain"])
+
+
 def gone(session: int) -> bool:
     """Whether every process of a session ends within a few seconds."""
     for _ in range(100):
