@@ -1,6 +1,6 @@
 """From a path to an open reader: looks into the file, not at its name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +43,32 @@ def open_slide(path: Path) -> SlideReader:
         f"no backend opens it: it begins with {head[:8]!r}, which is no TIFF, PNG or JPEG, "
         "and OpenSlide does not know it; is it a slide, and complete?"
     )
+
+
+def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
+    """Return every backend by name with its reader of the file, or why it does not open it."""
+    head = _head(path)
+    ways: dict[str, Callable[[], SlideReader]] = {
+        "tiff tiles": lambda: _native_tiles(path),
+        "openslide": lambda: OpenSlideReader(path, reason="asked for"),
+        "tifffile": lambda: open_tiff(path, reason="asked for"),
+    }
+    if head.startswith(tuple(_FLAT_MAGIC)):
+        ways["flat"] = lambda: FlatReader(path, reason="asked for")
+    opened: list[tuple[str, SlideReader | SlideError]] = []
+    for name, way in ways.items():
+        try:
+            opened.append((name, way()))
+        except SlideError as error:
+            opened.append((name, error))
+    return opened
+
+
+def _native_tiles(path: Path) -> SlideReader:
+    native = native_tiles_of(path, OpenSlideReader(path, reason="asked for"))
+    if isinstance(native, str):
+        raise SlideError(native)
+    return native
 
 
 def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReader:
