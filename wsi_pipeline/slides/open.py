@@ -9,10 +9,16 @@ import openslide
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb
 from wsi_pipeline.slides.find import SlideSource
-from wsi_pipeline.slides.flat_backend import FlatReader
+from wsi_pipeline.slides.dicom_backend import open_dicom
+from wsi_pipeline.slides.flat_backend import open_deep_tiff, open_picture
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
 from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
-from wsi_pipeline.slides.tiff_backend import is_ome_tiff, native_tiles_of, open_tiff
+from wsi_pipeline.slides.tiff_backend import (
+    is_deep_gray_tiff,
+    is_ome_tiff,
+    native_tiles_of,
+    open_tiff,
+)
 
 _FLAT_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 _TABLE = "the slide table"
@@ -33,16 +39,30 @@ def open_slide(path: Path) -> SlideReader:
     head = _head(path)
     for magic, name in _FLAT_MAGIC.items():
         if head.startswith(magic):
-            return FlatReader(path, reason=f"the file begins as {name}")
+            return open_picture(path, reason=f"the file begins as {name}")
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor is not None:
         return _known_by_openslide(path, vendor, is_tiff=head.startswith(_TIFF_MAGIC))
     if head.startswith(_TIFF_MAGIC):
-        return open_tiff(path, reason="a TIFF that OpenSlide does not know")
+        return _other_tiff(path)
+    if _is_dicom(path):
+        return open_dicom(path, reason="a DICOM picture that is no whole-slide image")
     raise SlideError(
         f"no backend opens it: it begins with {head[:8]!r}, which is no TIFF, PNG or JPEG, "
         "and OpenSlide does not know it; is it a slide, and complete?"
     )
+
+
+def _other_tiff(path: Path) -> SlideReader:
+    if is_deep_gray_tiff(path):
+        return open_deep_tiff(path, reason="a gray TIFF deeper than 8 bits, shown through a window")
+    return open_tiff(path, reason="a TIFF that OpenSlide does not know")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as handle:
+        handle.seek(128)
+        return handle.read(4) == b"DICM"
 
 
 def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
@@ -54,7 +74,7 @@ def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
         "tifffile": lambda: open_tiff(path, reason="asked for"),
     }
     if head.startswith(tuple(_FLAT_MAGIC)):
-        ways["flat"] = lambda: FlatReader(path, reason="asked for")
+        ways["flat"] = lambda: open_picture(path, reason="asked for")
     opened: list[tuple[str, SlideReader | SlideError]] = []
     for name, way in ways.items():
         try:
