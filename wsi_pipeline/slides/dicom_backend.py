@@ -1,5 +1,6 @@
 """Single DICOM pictures, such as radiographs, as slides of one level; whole-slide DICOM is OpenSlide's."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from wsi_pipeline.geometry import Rgb, Size
 from wsi_pipeline.slides.flat_backend import FlatReader, check_size, flat_info, gray_as_rgb
 from wsi_pipeline.slides.window_level import Window, to_eight_bits, window_of
 
-_DECODERS = {
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
     "1.2.840.10008.1.2.4.50": imagecodecs.jpeg8_decode,
     "1.2.840.10008.1.2.4.51": imagecodecs.jpeg_decode,
     "1.2.840.10008.1.2.4.57": imagecodecs.ljpeg_decode,

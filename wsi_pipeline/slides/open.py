@@ -8,8 +8,8 @@ import openslide
 
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb
-from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.dicom_backend import open_dicom
+from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.flat_backend import open_deep_tiff, open_picture
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
 from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
