@@ -16,7 +16,7 @@ from wsi_pipeline.errors import OutputError, SlideError
 TEMPORARY_PREFIX = ".tmp-"
 """Begins the name of every file that is still being written; host and process follow."""
 
-_FORGOTTEN_S = 86_400  # another host's temporary file of yesterday is nobody's any more
+_FORGOTTEN_S = 86_400  # yesterday's temporary file is nobody's any more, whoever's it was
 
 _SAMPLE_BYTES = 1 << 16
 _SAMPLES = 17  # first, last, and fifteen between: 1 MiB of a file of any size
@@ -60,10 +60,19 @@ def sweep_temporaries(folder: Path, *, pattern: str = "") -> None:
 
 
 def _is_forgotten(path: Path) -> bool:
+    if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
+        return True
     host, _, process = path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0].rpartition("-")
-    if host == _host() and process.isdigit():
-        return not Path("/proc", process).exists()
-    return time.time() - path.stat().st_mtime > _FORGOTTEN_S
+    return host == _host() and process.isdigit() and not _is_running(process)
+
+
+def _is_running(process: str) -> bool:
+    """Whether a process of this host lives; one that is dead and not reaped does not."""
+    try:
+        status = Path("/proc", process, "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _host() -> str:

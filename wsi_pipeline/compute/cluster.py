@@ -1,9 +1,11 @@
 """Dask workers: on this machine, or a scheduler that is running already."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.compute.pool import DaskPool
@@ -64,19 +66,34 @@ def _client(cluster: Cluster) -> Iterator["Client"]:
 
     with dask.config.set(_SETTINGS), ExitStack() as opened:
         if cluster.address is None:
-            local = distributed.LocalCluster(
-                n_workers=cluster.workers,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                silence_logs=logging.CRITICAL,
-            )
+            with _interrupts_held():
+                local = distributed.LocalCluster(
+                    n_workers=cluster.workers,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.CRITICAL,
+                )
             client = distributed.Client(opened.enter_context(local))
         else:
             client = _connected(cluster.address)
         opened.enter_context(client)
         client.register_plugin(worker_plugin())
         yield client
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from the threads and processes that are started inside, and from them for good.
+
+    A terminal sends it to workers too; this process alone answers it, and ends them.
+    """
+    resource_tracker.ensure_running()  # it lets SIGINT through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _connected(address: str) -> "Client":

@@ -1,7 +1,5 @@
 """What every worker process is told when it starts, also one that replaces another."""
 
-import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def worker_plugin() -> "WorkerPlugin":
-    """Return a plugin that keeps a worker to one thread and leaves Ctrl-C to the process that drives it."""
+    """Return a plugin that keeps OpenCV to the worker's one thread: there is a worker per core already."""
     from distributed.diagnostics.plugin import WorkerPlugin
 
     class OneThread(WorkerPlugin):  # type: ignore[misc]  # Dask's classes have no types here
@@ -20,7 +18,5 @@ def worker_plugin() -> "WorkerPlugin":
             import cv2
 
             cv2.setNumThreads(1)
-            with suppress(ValueError):  # only the main thread of a process may say so
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     return OneThread()
