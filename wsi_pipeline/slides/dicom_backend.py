@@ -10,7 +10,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
 
-from wsi_pipeline.errors import SlideError, TileError
+from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Rgb, Size
 from wsi_pipeline.slides.flat_backend import FlatReader, check_size, flat_info, gray_as_rgb
 from wsi_pipeline.slides.window_level import Window, to_eight_bits, window_of
@@ -59,7 +59,7 @@ def _decoded(path: Path) -> Rgb:
         data = pydicom.dcmread(path)
         values = _values(data)
     except Exception as error:
-        raise TileError(
+        raise SlideError(
             f"its pixels cannot be decoded ({error}); the file is damaged or cut off"
         ) from error
     if values.ndim == 3:

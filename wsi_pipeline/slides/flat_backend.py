@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from wsi_pipeline.errors import SlideError, TileError
+from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Gray, Rgb, Size
 from wsi_pipeline.pixels import decode_jpeg, gray_to_rgb, on_white
 from wsi_pipeline.slides.bands import read_in_bands
@@ -33,7 +33,7 @@ class FlatReader:
 
     info: SlideInfo
     decode: Callable[[], Rgb]
-    """Returns all of it, or raises TileError."""
+    """Returns all of it, or raises SlideError."""
     _pixels: Rgb | None = field(default=None, repr=False)
 
     def read(self, level: int, window_px: Box) -> Rgb:
@@ -129,7 +129,7 @@ def open_deep_tiff(path: Path, *, reason: str) -> FlatReader:
         try:
             values = tifffile.imread(path, key=0)
         except Exception as error:
-            raise TileError(
+            raise SlideError(
                 f"its pixels cannot be decoded ({error}); the file is damaged or cut off"
             ) from error
         return gray_as_rgb(to_eight_bits(values, window_of(values)))
@@ -166,6 +166,6 @@ def _decoded(path: Path) -> Rgb:
                 return decode_jpeg(path.read_bytes())
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise TileError(
+        raise SlideError(
             f"its pixels cannot be decoded ({error}); the file is damaged or cut off"
         ) from error

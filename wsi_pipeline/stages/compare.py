@@ -94,7 +94,10 @@ def _compared(
         size0 = reader.info.size0
         note = f"sees {size0.width} x {size0.height} px, which is another picture"
         return BackendResult(backend=reader.info.backend, note=note)
-    pixels, cpu_ms = _timed(reader, windows_px)
+    try:
+        pixels, cpu_ms = _timed(reader, windows_px)
+    except SlideError as error:
+        return BackendResult(backend=reader.info.backend, note=str(error))
     return _result(reader.info, pixels, expected, cpu_ms)
 
 
