@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from wsi_pipeline import __version__
-from wsi_pipeline.cli import demo, doctor, info, tile, verify
+from wsi_pipeline.cli import compare, demo, doctor, info, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command()(info.info)
 app.command()(tile.tile)
 app.command()(verify.verify)
+app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ from wsi_pipeline.stages.run_directory import SlideRecord
 from wsi_pipeline.stages.stage import Observer, SilentObserver
 
 STDERR = Console(stderr=True)
-STDOUT = Console()
+STDOUT = Console(width=None if sys.stdout.isatty() else 240)  # in a file nothing is folded
 
 
 def say(text: str) -> None:
@@ -47,8 +48,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    width = None if STDOUT.is_terminal else 400
-    STDOUT.print(table, width=width, soft_wrap=not STDOUT.is_terminal, crop=False)
+    STDOUT.print(table)
 
 
 def set_up_logging(*, quiet: bool, verbose: bool) -> None:

@@ -1,6 +1,6 @@
 """From a path to an open reader: looks into the file, not at its name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,11 +8,17 @@ import openslide
 
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.slides.dicom_backend import open_dicom
 from wsi_pipeline.slides.find import SlideSource
-from wsi_pipeline.slides.flat_backend import FlatReader
+from wsi_pipeline.slides.flat_backend import open_deep_tiff, open_picture
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
 from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
-from wsi_pipeline.slides.tiff_backend import is_ome_tiff, native_tiles_of, open_tiff
+from wsi_pipeline.slides.tiff_backend import (
+    is_deep_gray_tiff,
+    is_ome_tiff,
+    native_tiles_of,
+    open_tiff,
+)
 
 _FLAT_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
 _TABLE = "the slide table"
@@ -33,16 +39,56 @@ def open_slide(path: Path) -> SlideReader:
     head = _head(path)
     for magic, name in _FLAT_MAGIC.items():
         if head.startswith(magic):
-            return FlatReader(path, reason=f"the file begins as {name}")
+            return open_picture(path, reason=f"the file begins as {name}")
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor is not None:
         return _known_by_openslide(path, vendor, is_tiff=head.startswith(_TIFF_MAGIC))
     if head.startswith(_TIFF_MAGIC):
-        return open_tiff(path, reason="a TIFF that OpenSlide does not know")
+        return _other_tiff(path)
+    if _is_dicom(path):
+        return open_dicom(path, reason="a DICOM picture that is no whole-slide image")
     raise SlideError(
         f"no backend opens it: it begins with {head[:8]!r}, which is no TIFF, PNG or JPEG, "
         "and OpenSlide does not know it; is it a slide, and complete?"
     )
+
+
+def _other_tiff(path: Path) -> SlideReader:
+    if is_deep_gray_tiff(path):
+        return open_deep_tiff(path, reason="a gray TIFF deeper than 8 bits, shown through a window")
+    return open_tiff(path, reason="a TIFF that OpenSlide does not know")
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as handle:
+        handle.seek(128)
+        return handle.read(4) == b"DICM"
+
+
+def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
+    """Return every backend by name with its reader of the file, or why it does not open it."""
+    head = _head(path)
+    ways: dict[str, Callable[[], SlideReader]] = {
+        "tiff tiles": lambda: _native_tiles(path),
+        "openslide": lambda: OpenSlideReader(path, reason="asked for"),
+        "tifffile": lambda: open_tiff(path, reason="asked for"),
+    }
+    if head.startswith(tuple(_FLAT_MAGIC)):
+        ways["flat"] = lambda: open_picture(path, reason="asked for")
+    opened: list[tuple[str, SlideReader | SlideError]] = []
+    for name, way in ways.items():
+        try:
+            opened.append((name, way()))
+        except SlideError as error:
+            opened.append((name, error))
+    return opened
+
+
+def _native_tiles(path: Path) -> SlideReader:
+    native = native_tiles_of(path, OpenSlideReader(path, reason="asked for"))
+    if isinstance(native, str):
+        raise SlideError(native)
+    return native
 
 
 def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReader:

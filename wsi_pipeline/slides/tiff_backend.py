@@ -126,6 +126,18 @@ def is_ome_tiff(path: Path) -> bool:
         return False
 
 
+def is_deep_gray_tiff(path: Path) -> bool:
+    """Whether a TIFF's first picture is gray of more than 8 bits."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            series = tiff.series[0]
+            return bool(
+                series.axes == "YX" and series.dtype != np.uint8 and series.dtype.kind in "uif"
+            )
+    except Exception:  # noqa: BLE001  whoever opens it says what is wrong with it
+        return False
+
+
 def open_tiff(path: Path, *, reason: str) -> TiffReader:
     """Return a reader of a TIFF by what tifffile says of it.
 

@@ -11,7 +11,7 @@ from tests.strategies import noise
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb
 from wsi_pipeline.slides import flat_backend
-from wsi_pipeline.slides.flat_backend import FlatReader
+from wsi_pipeline.slides.flat_backend import open_picture
 
 PIXELS = noise(1, height=30, width=40)
 WHOLE = Box(x=0, y=0, width=40, height=30)
@@ -25,7 +25,7 @@ def test_a_picture_without_loss_is_read_as_it_is(tmp_path: Path, name: str) -> N
 
 def test_a_flat_picture_has_one_level_and_no_um_per_px(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png", dpi=(72, 72))
-    info = FlatReader(tmp_path / "a.png", reason="it begins as PNG").info
+    info = open_picture(tmp_path / "a.png", reason="it begins as PNG").info
     assert len(info.levels) == 1
     assert info.bounds0 == WHOLE
     assert info.mpp is None
@@ -36,7 +36,7 @@ def test_a_flat_picture_has_one_level_and_no_um_per_px(tmp_path: Path) -> None:
 def test_gray_becomes_three_equal_channels_and_is_known_as_one(tmp_path: Path) -> None:
     Image.fromarray(PIXELS[..., 0]).save(tmp_path / "a.png")
     assert np.array_equal(read(tmp_path / "a.png"), np.repeat(PIXELS[..., :1], 3, axis=2))
-    assert FlatReader(tmp_path / "a.png", reason="").info.channels == 1
+    assert open_picture(tmp_path / "a.png", reason="").info.channels == 1
 
 
 def test_a_palette_is_read_as_its_colours(tmp_path: Path) -> None:
@@ -65,12 +65,10 @@ def test_a_transparent_colour_of_a_palette_is_white(tmp_path: Path) -> None:
     assert found[0, 1].tolist() == [200, 10, 10]
 
 
-def test_16_bits_a_channel_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(
-        SlideError, match=r"expected 8 bits a channel, got mode I.*export it as 8-bit"
-    ):
-        FlatReader(tmp_path / "a.png", reason="")
+def test_floating_point_pixels_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(SlideError, match=r"expected gray or RGB .* got mode F; export it so"):
+        open_picture(tmp_path / "a.tif", reason="")
     gc.collect()  # an unclosed file would warn here, and warnings are errors
 
 
@@ -95,14 +93,14 @@ def test_a_picture_too_large_to_decode_whole_is_refused_with_what_to_do(
     assert read(tmp_path / "a.png").shape == (30, 40, 3)
     monkeypatch.setattr(flat_backend, "MAX_PX", 40 * 30 - 1)
     with pytest.raises(SlideError, match=r"40 x 30 px .*convert it to a tiled TIFF"):
-        FlatReader(tmp_path / "a.png", reason="")
+        open_picture(tmp_path / "a.png", reason="")
     gc.collect()
 
 
 @pytest.mark.parametrize("side", [10_000, 14_000, 1 << 14])
 def test_a_picture_up_to_the_limit_is_opened_without_a_warning(tmp_path: Path, side: int) -> None:
     (tmp_path / "a.png").write_bytes(png_header(side, side))
-    assert FlatReader(tmp_path / "a.png", reason="").info.size0.width == side
+    assert open_picture(tmp_path / "a.png", reason="").info.size0.width == side
 
 
 @pytest.mark.parametrize("side", [(1 << 14) + 1, 1 << 20])
@@ -111,7 +109,7 @@ def test_a_picture_beyond_the_limit_is_told_to_become_a_tiled_tiff(
 ) -> None:
     (tmp_path / "a.png").write_bytes(png_header(side, side))
     with pytest.raises(SlideError, match="convert it to a tiled TIFF"):
-        FlatReader(tmp_path / "a.png", reason="")
+        open_picture(tmp_path / "a.png", reason="")
 
 
 @pytest.mark.parametrize("size_bytes", [500, 1_700_000])
@@ -119,18 +117,18 @@ def test_a_colour_profile_of_any_size_is_kept_and_not_applied(
     tmp_path: Path, size_bytes: int
 ) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png", icc_profile=bytes(size_bytes))
-    assert FlatReader(tmp_path / "a.png", reason="").info.icc_profile == bytes(size_bytes)
+    assert open_picture(tmp_path / "a.png", reason="").info.icc_profile == bytes(size_bytes)
     assert np.array_equal(read(tmp_path / "a.png"), PIXELS)
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
     with pytest.raises(SlideError, match="not a picture that can be opened"):
-        FlatReader(tmp_path / "a.png", reason="")
+        open_picture(tmp_path / "a.png", reason="")
 
 
 def read(path: Path, window: Box = WHOLE) -> Rgb:
-    reader = FlatReader(path, reason="")
+    reader = open_picture(path, reason="")
     width, height = reader.info.size0.width, reader.info.size0.height
     if window is WHOLE:
         window = Box(x=0, y=0, width=width, height=height)

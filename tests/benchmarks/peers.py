@@ -1,0 +1,32 @@
+"""Other programs, each in an environment of its own below ``.benchmarks/``, installed on demand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = ROOT / ".benchmarks"
+
+HISTOPREP = ("histoprep==2.0.5", "numpy<2.3", "openslide-bin")
+VIPS = ("pyvips[binary]",)
+
+
+class PeerMissingError(Exception):
+    """The other program cannot be installed here."""
+
+
+def environment(name: str, packages: tuple[str, ...]) -> Path:
+    """Return the folder of programs of an environment that holds these packages."""
+    folder = PLACE / name
+    programs = folder / "bin"
+    if not (folder / "complete").exists():
+        try:
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            install = [str(programs / "python"), "-m", "pip", "install", "--quiet", *packages]
+            subprocess.run(install, check=True, capture_output=True)
+        except subprocess.CalledProcessError as error:
+            raise PeerMissingError(
+                f"{name} cannot be installed: {error.stderr!r}"[-300:]
+            ) from error
+        (folder / "complete").touch()
+    return programs
