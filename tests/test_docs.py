@@ -63,7 +63,7 @@ def _run(block: Block, folder: Path, names: dict[str, Any]) -> None:
     answer = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text],  # noqa: S607
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "PROJECT": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -1,5 +1,6 @@
 """What a run is asked to do: one frozen class per stage, in from YAML and flags, checked once."""
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Set
@@ -233,7 +234,11 @@ def tile_configs(*sources: Mapping[str, Any]) -> tuple[TileConfig, RunConfig]:
 
 def _refuse_unknown(values: Mapping[str, Any], known: Set[str]) -> None:
     if unknown := sorted(map(str, values.keys() - known)):
-        raise ConfigError(f"unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError(
+            f"unknown key {', '.join(unknown)}{hint}; known are {', '.join(sorted(known))}"
+        )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

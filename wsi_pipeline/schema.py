@@ -6,8 +6,12 @@ import pyarrow as pa
 
 SCHEMA_VERSION = "1"
 
-_CHANNELS = ("gray", "red", "green", "blue", "hue", "saturation", "brightness")
-_QUANTILES = (5, 10, 25, 50, 75, 90, 95)
+CHANNELS = ("gray", "red", "green", "blue", "hue", "saturation", "brightness")
+"""Of every tile, in this order."""
+
+QUANTILES = (5, 10, 25, 50, 75, 90, 95)
+"""In percent, over tissue pixels."""
+
 _WORD = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -25,14 +29,14 @@ def _columns(*rows: tuple[str, pa.DataType, str]) -> tuple[Column, ...]:
 
 
 def _channel_columns() -> tuple[Column, ...]:
-    ranges = dict.fromkeys(_CHANNELS, "0 to 255") | {"hue": "0 to 179"}
+    ranges = dict.fromkeys(CHANNELS, "0 to 255") | {"hue": "0 to 179"}
     spreads = [
         (
             f"{name}_{what}",
             pa.float32(),
             f"{words} of {name} over the tile's 64 x 64 sample, {ranges[name]}",
         )
-        for name in _CHANNELS
+        for name in CHANNELS
         for what, words in (("mean", "Mean"), ("std", "Standard deviation"))
     ]
     quantiles = [
@@ -41,8 +45,8 @@ def _channel_columns() -> tuple[Column, ...]:
             pa.uint8(),
             f"{percent} % quantile of {name} over the tissue pixels of the sample",
         )
-        for name in _CHANNELS
-        for percent in _QUANTILES
+        for name in CHANNELS
+        for percent in QUANTILES
     ]
     return _columns(*spreads, *quantiles)
 

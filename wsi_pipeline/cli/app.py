@@ -1,5 +1,6 @@
 """The command ``wsi-pipeline``: commands, and what each kind of error becomes."""
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -70,6 +71,7 @@ def main() -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"stopping ...\n")  # a print from a handler may meet another one half done
     raise _Interrupted
 
 

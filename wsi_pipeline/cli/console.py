@@ -101,7 +101,9 @@ class _Bars:
 
     def slide_planned(self, slide_id: str, tiles: int) -> None:
         self._planned[slide_id] = tiles
-        self._bars.update(self._tiles, total=sum(self._planned.values()))
+        slides = self._bars.tasks[self._slides].total or len(self._planned)
+        expected = sum(self._planned.values()) * max(1.0, slides / len(self._planned))
+        self._bars.update(self._tiles, total=round(expected))
 
     def unit_cut(self, slide_id: str, tiles: int, stored_bytes: int) -> None:  # noqa: ARG002
         self._bytes += stored_bytes
@@ -109,7 +111,8 @@ class _Bars:
         task = self._bars.tasks[self._tiles]
         seconds = max(task.elapsed or 0.0, 0.001)
         rate = f"{task.completed / seconds:.0f} tiles/s, {self._bytes / seconds / 1e6:.1f} MB/s"
-        self._bars.update(self._tiles, detail=f"{task.completed:.0f}/{task.total:.0f}, {rate}")
+        detail = f"{task.completed:.0f} of about {task.total:.0f}, {rate}"
+        self._bars.update(self._tiles, detail=detail)
 
     def slide_ended(self, record: SlideRecord) -> None:
         self._ended += 1

@@ -1,9 +1,13 @@
 """Flags that several commands share, and how values reach a configuration."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from wsi_pipeline.compute.cluster import Cluster
+    from wsi_pipeline.config import RunConfig
 
 SLIDES = Annotated[
     list[str],
@@ -47,3 +51,12 @@ VERBOSE = Annotated[bool, typer.Option("--verbose", "-v", help="Say more while w
 def given(**flags: object) -> dict[str, object]:
     """Return the flags that were given."""
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def workers_of(how: "RunConfig") -> "Cluster":
+    """Return where the work runs."""
+    from wsi_pipeline.compute.cluster import Cluster
+    from wsi_pipeline.run import usable_cores
+
+    address = None if how.cluster == "local" else how.cluster
+    return Cluster(workers=how.workers or usable_cores(), address=address)

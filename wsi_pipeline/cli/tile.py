@@ -9,8 +9,6 @@ import typer
 from wsi_pipeline.cli import options
 
 if TYPE_CHECKING:
-    from wsi_pipeline.compute.cluster import Cluster
-    from wsi_pipeline.config import RunConfig
     from wsi_pipeline.stages.estimate import SlideEstimate
     from wsi_pipeline.stages.tile import TileOutcome
 
@@ -149,7 +147,7 @@ def tile(
         stop_on_error=how.on_error == "stop",
     )
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    where = workers_of(how)
+    where = options.workers_of(how)
     if dry_run:
         found = run.estimate(slides, output, what, options=carried_out, cluster=where)
         _show_estimate(found, json=json, workers=where.workers)
@@ -159,15 +157,6 @@ def tile(
             slides, output, what, options=carried_out, cluster=where, observer=observer
         )
     raise typer.Exit(_show_outcome(outcome, json=json, quiet=quiet))
-
-
-def workers_of(how: "RunConfig") -> "Cluster":
-    """Return where the work runs."""
-    from wsi_pipeline.compute.cluster import Cluster
-    from wsi_pipeline.run import usable_cores
-
-    address = None if how.cluster == "local" else how.cluster
-    return Cluster(workers=how.workers or usable_cores(), address=address)
 
 
 def _show_outcome(outcome: "TileOutcome", *, json: bool, quiet: bool) -> int:
@@ -189,7 +178,8 @@ def _show_outcome(outcome: "TileOutcome", *, json: bool, quiet: bool) -> int:
             f"{len(done)} slides done{before}{skipped}, {len(failed)} failed; "
             f"{outcome.tiles} tiles in {outcome.run.path}"
         )
-        console.say("look at overlays/, query manifest/ and slides.parquet with pandas")
+        if done:
+            console.say("look at overlays/, query manifest/ and slides.parquet with pandas")
     for record in done:
         if record.reason:
             console.complain(f"note: {record.slide_id}: {record.reason}")
@@ -243,6 +233,6 @@ def _show_estimate(found: "Sequence[SlideEstimate]", *, json: bool, workers: int
     ]
     console.print_table(("slide", "tiles", "size", "core s", "note"), rows)
     console.say(
-        f"would cut {tiles} tiles of {len(found)} slides, {console.megabytes(stored_bytes)}, in about "
+        f"would cut {tiles} tiles of {sum(each.tiles > 0 for each in found)} slides, {console.megabytes(stored_bytes)}, in about "
         f"{console.duration(seconds)} with {workers} workers; nothing was written"
     )

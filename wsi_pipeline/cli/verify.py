@@ -19,14 +19,13 @@ def verify(
 
     from wsi_pipeline import run as joined
     from wsi_pipeline.cli import console
-    from wsi_pipeline.cli.tile import workers_of
     from wsi_pipeline.config import RunConfig, make_config, read_yaml
 
     flags = options.given(workers=workers, cluster=cluster)
     how = make_config(RunConfig, {**(read_yaml(config) if config else {}), **flags})
     console.set_up_logging(quiet=quiet, verbose=verbose)
     with console.progress(slides="slides", quiet=quiet) as observer:
-        outcome = joined.verify(run, cluster=workers_of(how), observer=observer)
+        outcome = joined.verify(run, cluster=options.workers_of(how), observer=observer)
     if json:
         console.print_json(asdict(outcome))
     else:

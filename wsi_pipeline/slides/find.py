@@ -3,16 +3,20 @@
 import glob
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.schema import SLIDE_COLUMNS
 from wsi_pipeline.slides.reader import PLAUSIBLE_MPP
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SLIDE_SUFFIXES = frozenset(
     [
@@ -43,6 +47,8 @@ _MEASURED = frozenset(column.name for column in SLIDE_COLUMNS) - {
     "scanner",
     "mpp",
 }
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 _TEXT_COLUMNS = (
     "path",
     "slide_id",
@@ -96,7 +102,7 @@ class _Candidate:
 
 
 def find_slides(
-    arguments: Sequence[str], *, known: Mapping[str, str] | None = None
+    arguments: Sequence[str] | str, *, known: Mapping[str, str] | None = None
 ) -> tuple[SlideSource, ...]:
     """Return the slides that files, folders, globs and tables name, ordered by slide_id.
 
@@ -112,6 +118,7 @@ def find_slides(
     ConfigError
         An argument names nothing, or a table cannot be used.
     """
+    arguments = [arguments] if isinstance(arguments, str) else [str(each) for each in arguments]
     unique: dict[str, _Candidate] = {}
     for argument in arguments:
         for candidate in map(_with_usable_name, _candidates(argument)):
@@ -144,8 +151,9 @@ def find_slides(
 
 
 def share_of(sources: Sequence[SlideSource], *, part: int, parts: int) -> tuple[SlideSource, ...]:
-    """Return every ``parts``-th slide, beginning with number ``part`` (1 is the first)."""
-    return tuple(sources[part - 1 :: parts])
+    """Return every ``parts``-th slide in the order of their paths; number ``part`` is where to begin."""
+    by_path = sorted(sources, key=lambda source: source.path)
+    return tuple(sorted(by_path[part - 1 :: parts], key=lambda source: source.slide_id))
 
 
 def _candidates(argument: str) -> Iterator[_Candidate]:
@@ -205,8 +213,13 @@ def _in_folder(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[_
             yield _Candidate(path=_absolute(entry))
         elif not entry.is_dir():
             yield _Candidate(path=_absolute(entry), refused=_not_a_slide(entry))
-        elif entry.name not in with_data_folder:
+        elif entry.name not in with_data_folder and not _is_run_directory(entry):
             yield from _in_folder(entry, above | {here})
+
+
+def _is_run_directory(folder: Path) -> bool:
+    """Whether a folder is the output of a run, whose overlays are pictures of slides and no slides."""
+    return (folder / "run.json").exists() and (folder / ".state").exists()
 
 
 def _not_a_slide(path: Path) -> Refusal:
@@ -238,7 +251,9 @@ def _table_rows(path: Path) -> list[dict[str, Any]]:
 
     try:
         if path.suffix.lower() == ".csv":
-            table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, "object"))
+            # Nothing is taken for a missing value but an empty cell: "NA" may be a centre's name.
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+            table = table.apply(_as_numbers)
         else:
             table = pd.read_parquet(path, dtype_backend="numpy_nullable")
     except (OSError, ValueError) as error:
@@ -248,13 +263,24 @@ def _table_rows(path: Path) -> list[dict[str, Any]]:
             f"{path}: the columns {', '.join(taken)} are measured by the run; rename or drop them"
         )
     if "path" not in table.columns:
-        raise ConfigError(
-            f"{path}: expected a column 'path', got {', '.join(map(str, table.columns))}"
-        )
+        names = ", ".join(map(str, table.columns))
+        hint = "; separate the columns by commas" if ";" in names else ""
+        raise ConfigError(f"{path}: expected a column 'path', got {names}{hint}")
     if table.empty:
         raise ConfigError(f"{path}: expected a row per slide, got none")
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     return [{str(key): _told(str(key), value) for key, value in row.items()} for row in rows]
+
+
+def _as_numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return a column of text as numbers where that loses nothing: 007 and 1e5 stay what they are."""
+    texts = [text for text in column if isinstance(text, str)]
+    if column.name in _TEXT_COLUMNS or not texts:
+        return column
+    for pattern, kind in ((_WHOLE, int), (_DECIMAL, float)):
+        if all(pattern.fullmatch(text) for text in texts):
+            return column.map(kind, na_action="ignore").astype(object)
+    return column
 
 
 def _told(column: str, value: object) -> object:
@@ -267,10 +293,10 @@ def _told(column: str, value: object) -> object:
 
 
 def _checked_id(slide_id: str, where: str) -> str:
-    usable = slide_id and not {"/", "\0"} & set(slide_id) and not slide_id.startswith((".", "__"))
+    usable = slide_id and not set("/\\\0") & set(slide_id) and not slide_id.startswith((".", "_"))
     if not usable or len(slide_id.encode()) > _LONGEST_ID_BYTES:
         raise ConfigError(
-            f"{where}: slide_id {slide_id!r} cannot name a file; leave out '/', '.' or '__' at its start, "
+            f"{where}: slide_id {slide_id!r} cannot name a file; leave out / and \\, . or _ at its start, "
             f"and keep to {_LONGEST_ID_BYTES} bytes"
         )
     return slide_id
@@ -294,7 +320,7 @@ def _absolute(path: Path) -> str:
 
 
 def _slide_ids(
-    candidates: Iterable[_Candidate],
+    candidates: Sequence[_Candidate],
     known: Mapping[str, str],
     *,
     taken: frozenset[str] = frozenset(),
@@ -302,33 +328,44 @@ def _slide_ids(
     """Return path to slide_id: the table's, the earlier run's, or the shortest name that is unique.
 
     A name is the file's stem; where two files share it, folders are put before it, and where they
-    share the folder too, the ending is kept.
+    share the folder too, the ending is kept. Which names are shared does not depend on what an
+    earlier run knows, so that every part and every re-run gives the same ones.
     """
-    ids: dict[str, str] = {}
-    paths = []
-    for each in candidates:
-        given = each.slide_id or known.get(each.path)
-        if given is None:
-            paths.append(each.path)
-        else:
-            ids[each.path] = given
-    _refuse_renaming(ids, known)
-    repeated = [name for name, count in Counter(ids.values()).items() if count > 1]
+    given = {each.path: each.slide_id for each in candidates if each.slide_id is not None}
+    _refuse_renaming(given, known)
+    repeated = [name for name, count in Counter(given.values()).items() if count > 1]
     if repeated:
         raise ConfigError(
             f"slide_id: expected one per slide, got {', '.join(sorted(repeated))} more than once"
         )
-    taken |= {*ids.values(), *known.values()}
-    depth = 0
-    while paths:
-        names = {path: _name(path, depth) for path in paths}
-        count = Counter(names.values())
-        settled = [path for path in paths if count[names[path]] == 1 and names[path] not in taken]
-        ids.update((path, names[path]) for path in settled)
-        taken |= {names[path] for path in settled}
-        paths = [path for path in paths if path not in ids]
+    others = [each.path for each in candidates if each.path not in given]
+    named = _unique_names(others, taken=taken | set(given.values()))
+    fixed = {path: known[path] for path in others if path in known}
+    owners = {*known.values(), *fixed.values()}
+    moved = [path for path in others if path not in fixed and named[path] in owners]
+    named |= fixed
+    kept = (
+        taken | set(given.values()) | owners | {named[path] for path in others if path not in moved}
+    )
+    return {**given, **named, **_unique_names(moved, taken=kept)}
+
+
+def _unique_names(paths: Sequence[str], *, taken: Set[str]) -> dict[str, str]:
+    """Return the shortest name of each path that no other one has and that is not taken."""
+    names: dict[str, str] = {}
+    left, depth = list(paths), 0
+    while left:
+        tried = {path: _name(path, depth) for path in left}
+        count = Counter(tried.values())
+        settled = {
+            path: name
+            for path, name in tried.items()
+            if count[name] == 1 and name not in taken and name not in names.values()
+        }
+        names |= settled
+        left = [path for path in left if path not in settled]
         depth += 1
-    return ids
+    return names
 
 
 def _refuse_renaming(ids: Mapping[str, str], known: Mapping[str, str]) -> None:
@@ -361,8 +398,8 @@ def _name(path: str, depth: int) -> str:
         *("_".join(parts[-n:]) for n in range(2, len(parts) + 1)),
     ]
     if depth < len(names) and len(names[depth].encode()) <= _LONGEST_ID_BYTES:
-        return names[depth].lstrip("._") or stem
-    return f"{_cut(stem)}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+        return names[depth].replace("\\", "_").lstrip("._") or stem
+    return f"{_cut(stem).replace(chr(92), '_')}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
 
 
 def _cut(stem: str) -> str:

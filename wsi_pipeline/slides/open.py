@@ -8,6 +8,7 @@ import openslide
 
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.slides.czi_backend import CziReader
 from wsi_pipeline.slides.dicom_backend import open_dicom
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.flat_backend import open_deep_tiff, open_picture
@@ -25,6 +26,7 @@ _TABLE = "the slide table"
 MPP_FROM_TABLE = f"from {_TABLE}"
 """Says in ``mpp_note`` that the user's table states µm/px."""
 
+_CZI_MAGIC = b"ZISRAWFILE"
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
@@ -40,6 +42,8 @@ def open_slide(path: Path) -> SlideReader:
     for magic, name in _FLAT_MAGIC.items():
         if head.startswith(magic):
             return open_picture(path, reason=f"the file begins as {name}")
+    if head.startswith(_CZI_MAGIC):
+        return CziReader(path, reason="the file begins as a Zeiss CZI")
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor is not None:
         return _known_by_openslide(path, vendor, is_tiff=head.startswith(_TIFF_MAGIC))
@@ -73,6 +77,8 @@ def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
         "openslide": lambda: OpenSlideReader(path, reason="asked for"),
         "tifffile": lambda: open_tiff(path, reason="asked for"),
     }
+    if head.startswith(_CZI_MAGIC):
+        ways["czi"] = lambda: CziReader(path, reason="asked for")
     if head.startswith(tuple(_FLAT_MAGIC)):
         ways["flat"] = lambda: open_picture(path, reason="asked for")
     opened: list[tuple[str, SlideReader | SlideError]] = []

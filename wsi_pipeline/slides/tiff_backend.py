@@ -3,13 +3,14 @@
 tifffile says where tiles lie; OpenSlide, where it knows the file, says what the slide is.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -26,6 +27,13 @@ from wsi_pipeline.slides.reader import (
     plausible_mpp,
 )
 from wsi_pipeline.slides.tiff_tiles import NativeTiles
+
+logging.getLogger("tifffile").setLevel(
+    logging.CRITICAL
+)  # what it would log, we raise or work around
+
+BY_OPENSLIDE = "tiff tiles"
+"""Name of the backend that decodes tiles of files that OpenSlide describes."""
 
 KEPT_BYTES = 192 << 20
 """Most decoded native tiles kept for later windows: two rows of a slide 100 000 px wide are 150 MB."""
@@ -50,7 +58,8 @@ class TiffReader:
         """Take a page per level; ``other`` reads what the file leaves out, which is else white."""
         self.info = info
         self._tiff = tiff
-        self._levels = [NativeTiles(page) for page in pages]
+        by_tag = info.backend == BY_OPENSLIDE
+        self._levels = [NativeTiles(page, by_tag=by_tag) for page in pages]
         self._other = other
 
     def read(self, level: int, window_px: Box) -> Rgb:
@@ -146,6 +155,7 @@ def open_tiff(path: Path, *, reason: str) -> TiffReader:
     SlideError
         The file is damaged, or no 8-bit picture of one plane.
     """
+    _check_directory(path)
     with ExitStack() as opened:
         try:
             tiff = opened.enter_context(tifffile.TiffFile(path))
@@ -158,6 +168,20 @@ def open_tiff(path: Path, *, reason: str) -> TiffReader:
             raise SlideError(f"tifffile cannot open it ({error}); is the file complete?") from error
         opened.pop_all()
         return TiffReader(tiff, pages, info=info)
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a file that ends before its first directory, which many writers put last."""
+    with path.open("rb") as handle:
+        head = handle.read(16)
+    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+    is_big = head[2:4] in {b"+\x00", b"\x00+"}
+    offset = int.from_bytes(head[8:16] if is_big else head[4:8], order)
+    if offset >= path.stat().st_size:
+        raise SlideError(
+            f"cut off: its directory is at byte {offset}, the file ends at {path.stat().st_size}; "
+            "copy it again from its source"
+        )
 
 
 def check_complete(tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
@@ -191,7 +215,7 @@ def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
         opened.pop_all()
     info = replace(
         slide.info,
-        backend="tiff tiles",
+        backend=BY_OPENSLIDE,
         backend_reason=f"{slide.info.format} TIFF, native tiles decoded once; metadata by OpenSlide",
     )
     if (

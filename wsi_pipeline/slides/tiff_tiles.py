@@ -19,13 +19,20 @@ JP2K_YCBCR = 33003
 class NativeTiles:
     """One page's tiles by index, row by row. Strips are tiles as wide as the page."""
 
-    def __init__(self, page: Any) -> None:
+    def __init__(self, page: Any, *, by_tag: bool) -> None:
+        """Take a page; ``by_tag`` has its photometric tag say how a JPEG's colours are coded.
+
+        So does OpenSlide. Without it a JFIF header goes before a tag that says RGB: such a stream is
+        YCbCr by the definition of JFIF, and writers that copy tiles leave the tag wrong.
+        """
         self._page = page
         self.width = int(page.tilewidth if page.is_tiled else page.imagewidth)
         self.height = int(page.tilelength if page.is_tiled else page.rowsperstrip)
         self.across = -(-int(page.imagewidth) // self.width)
         self._is_jpeg = page.compression == tifffile.COMPRESSION.JPEG
-        self._is_ycbcr = page.photometric == tifffile.PHOTOMETRIC.YCBCR
+        self._is_ycbcr = page.photometric == tifffile.PHOTOMETRIC.YCBCR or (
+            not by_tag and self._is_jpeg and bool(page.is_jfif)
+        )
 
     def touched(self, window_px: Box) -> Iterator[int]:
         """Yield the indices of the tiles that a window touches, row by row."""

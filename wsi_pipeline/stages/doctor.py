@@ -15,6 +15,7 @@ import openslide
 import zarr
 from PIL import Image
 
+from wsi_pipeline.config import CODECS
 from wsi_pipeline.geometry import Box, Rgb, Size
 from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.slides.drawn import draw_slide, write_pyramid
@@ -31,7 +32,6 @@ _SCHEDULERS = {
     "bsub": "LSF",
     "condor_submit": "HTCondor",
 }
-_CODECS = {"jpeg": "jpeg:90", "webp": "webp:90", "zstd": "zstd", "jpegxl": "jpegxl"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,8 @@ def _formats(folder: Path, rgb: Rgb) -> Iterator[Check]:
 
 def _codecs(folder: Path, rgb: Rgb) -> Iterator[Check]:
     """Store a tile with every codec and read it back through Zarr."""
-    for name, codec in _CODECS.items():
+    for name, quality in CODECS.items():
+        codec = name if quality is None else f"{name}:{quality}"
         store = folder / f"{name}.zarr"
 
         def read(store: Path = store, codec: str = codec) -> str:

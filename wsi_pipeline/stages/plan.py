@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
-from wsi_pipeline.errors import SlideError
+from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.files import published
-from wsi_pipeline.geometry import Box, Boxes, Mask, Rgb
+from wsi_pipeline.geometry import WHITE, Box, Boxes, Mask, Rgb
 from wsi_pipeline.pixels import resized_by_area, to_gray
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.mask_file import mask_path, read_mask
@@ -95,10 +95,10 @@ def plan_slide(
     SlideError
         The slide is a label mask, has no µm/px where it is needed, or no mask was given for it.
     """
-    sampling = _sampling(reader.info, source, config)
     level, shrink = _overview_choice(reader.info, config)
     overview = read_overview(reader, level=level, shrink=shrink)
     _refuse_class_raster(reader, overview, shrink=shrink)
+    sampling = _sampling(reader.info, source, config)
     found = _segmentation(reader.info, source, config, overview)
     mask = TissueMask(
         tissue=found.tissue
@@ -230,7 +230,9 @@ def _stored_pixels(reader: SlideReader) -> Rgb:
         for row in range(4)
         for column in range(4)
     ]
-    return np.hstack([reader.read(level, window_px) for window_px in windows])
+    read = reader.read_many(level, windows)
+    pixels = [each for each in read if not isinstance(each, TileError)]
+    return np.hstack(pixels) if pixels else np.full((1, 1, 3), WHITE, dtype=np.uint8)
 
 
 def _segmentation(

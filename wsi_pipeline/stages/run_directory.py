@@ -132,6 +132,17 @@ def write_slides_table(run: RunDirectory, records: Sequence[SlideRecord]) -> Non
     write_table(run.slides_table, table, metadata={"schema_version": SCHEMA_VERSION})
 
 
+def publish_slides_table(run: RunDirectory) -> None:
+    """Write slides.parquet from all records; again, where another part has ended meanwhile."""
+    records = read_records(run)
+    while True:
+        write_slides_table(run, records)
+        now_there = read_records(run)
+        if now_there == records:
+            return
+        records = now_there
+
+
 def record_fingerprint(record: SlideRecord) -> Fingerprint:
     """Return the source that a record was made from."""
     return Fingerprint(

@@ -8,11 +8,12 @@ wsi_pipeline.errors.ConfigError: missing/: no such file, folder or match; check 
 """
 
 import logging
+import shutil
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
@@ -30,11 +31,13 @@ from wsi_pipeline.stages.cut import (
     finish_slide,
     units_of,
 )
+from wsi_pipeline.stages.lock import sole_use
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
     check_run_directory,
     now,
+    publish_slides_table,
     read_record,
     read_records,
     read_run_json,
@@ -108,6 +111,19 @@ def tile_slides(
     options = options or TileOptions()
     run = RunDirectory(path=Path(run_path).absolute())
     sources = plan_run(slides, run, config, options)
+    with sole_use(run, part=options.part, parts=options.parts):
+        return _tile(sources, run, config, options=options, pool=pool, observer=observer)
+
+
+def _tile(
+    sources: Sequence[SlideSource],
+    run: RunDirectory,
+    config: TileConfig,
+    *,
+    options: "TileOptions",
+    pool: Pool | None,
+    observer: Observer | None,
+) -> TileOutcome:
     started = _open_run(run, config)
     tiling = _Tiling(
         run=run,
@@ -121,7 +137,7 @@ def tile_slides(
         tiling.take(sources)
         tiling.drive()
     finally:
-        write_slides_table(run, read_records(run))
+        publish_slides_table(run)
     write_run_json(run, config, started=started, ended=now())
     return tiling.outcome()
 
@@ -210,7 +226,6 @@ class _Tiling:
     units_left: dict[str, int] = field(default_factory=dict)
     records: dict[str, SlideRecord] = field(default_factory=dict)
     already_done: set[str] = field(default_factory=set)
-    stopped: bool = False
 
     def take(self, sources: Iterable[SlideSource]) -> None:
         """Sort slides into those that are to be cut and those of which nothing is left to do."""
@@ -223,10 +238,28 @@ class _Tiling:
                 continue
             self.waiting.append((job, _call("begin", begin_slide, job, source.slide_id)))
         redone = {job.source.slide_id for job, _ in self.waiting}
+        self._unpublish_other_settings(redone)
         kept = [record for record in read_records(self.run) if record.slide_id not in redone]
         write_slides_table(
             self.run, kept
         )  # so that a kill leaves no row of a slide that is cleared
+
+    def _unpublish_other_settings(self, redone: Set[str]) -> None:
+        """Remove slides made with other settings before any is redone: one manifest, one setting.
+
+        Not before a worker has answered: a cluster that cannot be reached must cost nothing.
+        """
+        digest = self.config.digest()
+        other = [
+            record.slide_id
+            for record in read_records(self.run)
+            if record.slide_id in redone and record.values.get("config_digest", digest) != digest
+        ]
+        if other:
+            self.pool.submit(_call("ready", bool, None, "?"))
+            self.pool.next_answer()
+        for slide_id in other:
+            clear_slide(self.run, slide_id)
 
     def drive(self) -> None:
         """Keep the pool busy until nothing is left; at most a window of calls is under way."""
@@ -258,8 +291,10 @@ class _Tiling:
         if before.values["config_digest"] != self.config.digest():
             return None  # left over from an --overwrite with other settings that was interrupted
         if changed := _changed_source(source, before):
+            write_record(self.run, replace(before, reason=changed))
             return _record_of(source, "failed", changed)
         self.already_done.add(source.slide_id)
+        shutil.rmtree(self.run.work(source.slide_id), ignore_errors=True)  # a kill may have left it
         today = replace(
             before, path=source.path, values=with_columns(before.values, source.columns)
         )
@@ -270,6 +305,9 @@ class _Tiling:
     def _advance(self, job: SlideJob, answer: Answer) -> None:
         """Note what a call gave and queue what follows; slides that are begun go before new ones."""
         slide_id = job.source.slide_id
+        if slide_id in self.records:  # failed while this call was under way
+            self._clean_up(self.records[slide_id])
+            return
         if answer.error is not None:
             self._fail(job, answer.error)
             return
@@ -299,17 +337,23 @@ class _Tiling:
         if isinstance(error, OutputError):
             raise error
         slide_id = job.source.slide_id
-        self.waiting = deque(each for each in self.waiting if each[0].source.slide_id != slide_id)
-        if slide_id in self.records:
-            return
+        begun = self.units_left.keys()
+        self.waiting = deque(
+            (other, call)
+            for other, call in self.waiting
+            if other.source.slide_id != slide_id
+            and (not self.options.stop_on_error or other.source.slide_id in begun)
+        )
         record = _record_of(job.source, "failed", _reason(error))
-        clear_slide(self.run, slide_id)
-        write_record(self.run, record)
+        self._clean_up(record)
         self._end(record)
-        if self.options.stop_on_error:
-            self.waiting = deque(
-                each for each in self.waiting if each[0].source.slide_id in self.units_left
-            )
+
+    def _clean_up(self, record: SlideRecord) -> None:
+        """Remove what there is of a failed slide when none of its calls is under way any more."""
+        if any(job.source.slide_id == record.slide_id for job in self.under_way.values()):
+            return
+        clear_slide(self.run, record.slide_id)
+        write_record(self.run, record)
 
     def _end(self, record: SlideRecord) -> None:
         self.records[record.slide_id] = record
@@ -371,5 +415,5 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip().replace("\n", " ")
 
 
-def _call(step: str, function: object, argument: object, name: str) -> Call:
-    return Call(name=f"{step}:{name}", function=function, argument=argument)  # type: ignore[arg-type]
+def _call(step: str, function: Callable[[Any], Any], argument: object, name: str) -> Call:
+    return Call(name=f"{step}:{name}", function=function, argument=argument)

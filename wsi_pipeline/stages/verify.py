@@ -48,6 +48,7 @@ class SlideFindings:
 
     slide_id: str
     tiles: int
+    """Looked at in the store; none where only coordinates were kept."""
     stored_bytes: int
     findings: tuple[str, ...]
     """One sentence each; none where all is well."""
@@ -102,16 +103,17 @@ def verify_run(
 def verify_slide(check: SlideCheck) -> SlideFindings:
     """Re-read one slide's manifest and tiles."""
     findings: list[str] = []
-    stored_bytes = 0
+    stored_bytes = tiles = 0
     for tile, text, size_bytes in _examine(check):
         stored_bytes += size_bytes
+        tiles += tile is not None
         if text is not None:
             findings.append(text if tile is None else f"tile {tile}: {text}")
     more = len(findings) - MOST_FINDINGS
     listed = (*findings[:MOST_FINDINGS], *([f"and {more} more"] if more > 0 else []))
     return SlideFindings(
         slide_id=check.record.slide_id,
-        tiles=check.record.tiles,
+        tiles=tiles,
         stored_bytes=stored_bytes,
         findings=listed,
     )

@@ -5,23 +5,16 @@ variance of the Laplacian. The whole tile is measured where a share or the sharp
 means, spreads and quantiles come from its 64 x 64 nearest-neighbour sample, as HistoPrep's do.
 """
 
-from typing import Final
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.geometry import WHITE, Gray, Mask, Rgb
 from wsi_pipeline.pixels import to_gray, to_hsv
+from wsi_pipeline.schema import CHANNELS, QUANTILES
 from wsi_pipeline.tissue.segment import tissue_pixels
 
-CHANNELS: Final = ("gray", "red", "green", "blue", "hue", "saturation", "brightness")
-"""In the order in which a sample's planes are stacked."""
-
-QUANTILES: Final = (5, 10, 25, 50, 75, 90, 95)
-"""In percent, over tissue pixels."""
-
-SAMPLE_PX: Final = 64
+SAMPLE_PX = 64
 _MIN_TISSUE_PX = 10  # with fewer in the sample, HistoPrep takes the whole sample
 
 

@@ -105,7 +105,7 @@ def sampling_at_mpp(
         side_y_px=side_y_px,
         stride_x=min(max(1.0, stride * shrink_x), side_x_px),
         stride_y=min(max(1.0, stride * shrink_y), side_y_px),
-        mpp=mpp,
+        mpp=_true_mpp(info, level, side_x_px / tile_size, side_y_px / tile_size),
     )
 
 
@@ -125,6 +125,15 @@ def sampling_of_whole(info: SlideInfo, *, tile_size: int) -> Sampling:
         stride_y=side_px,
         mpp=mpp,
     )
+
+
+def _true_mpp(info: SlideInfo, level: int, shrink_x: float, shrink_y: float) -> float | None:
+    """Return µm per stored pixel as windows of whole level pixels give it, the mean of both axes."""
+    if info.mpp_x is None or info.mpp_y is None:
+        return None
+    at = info.levels[level]
+    across, down = info.mpp_x * at.downsample_x * shrink_x, info.mpp_y * at.downsample_y * shrink_y
+    return (across + down) / 2
 
 
 def _settled(shrink: float) -> float:

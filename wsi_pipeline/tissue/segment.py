@@ -128,6 +128,8 @@ def class_raster_reason(rgb: Rgb, *, channels: int) -> str | None:
     few = 2 <= values.size <= _MOST_CLASSES
     if not few or (channels > 1 and values[-1] >= DARKEST_PICTURE):
         return None
+    if values.size > 2 and values[-1] == WHITE:
+        values = values[:-1]  # what the file leaves out reads as white
     listed = ", ".join(str(value) for value in values[:6]) + (", …" if values.size > 6 else "")
     return (
         f"a label mask, not a picture: {channels} channel(s) holding only the values {listed}; "
