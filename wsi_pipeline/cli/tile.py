@@ -233,6 +233,7 @@ def _show_estimate(found: "Sequence[SlideEstimate]", *, json: bool, workers: int
     ]
     console.print_table(("slide", "tiles", "size", "core s", "note"), rows)
     console.say(
-        f"would cut {tiles} tiles of {sum(each.tiles > 0 for each in found)} slides, {console.megabytes(stored_bytes)}, in about "
+        f"would cut {tiles} tiles of {sum(each.tiles > 0 for each in found)} slides, "
+        f"{console.megabytes(stored_bytes)}, in about "
         f"{console.duration(seconds)} with {workers} workers; nothing was written"
     )

@@ -101,7 +101,14 @@ def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReade
     """Return a reader of the native tiles where they are a plain grid, else OpenSlide itself."""
     if vendor == "generic-tiff" and is_ome_tiff(path):
         return open_tiff(path, reason="an OME-TIFF, whose µm/px and levels OpenSlide does not read")
-    slide = OpenSlideReader(path, reason=f"OpenSlide knows it as {vendor}")
+    if vendor == "generic-tiff" and is_deep_gray_tiff(path):
+        return _other_tiff(path)  # OpenSlide 4.0.1 garbles 16-bit gray tiles that the page cuts off
+    try:
+        slide = OpenSlideReader(path, reason=f"OpenSlide knows it as {vendor}")
+    except SlideError as error:
+        if not is_tiff:
+            raise
+        return open_tiff(path, reason=f"{vendor}, which OpenSlide cannot read: {error}")
     if not is_tiff:
         return slide
     native = native_tiles_of(path, slide)

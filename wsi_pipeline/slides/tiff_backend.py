@@ -26,7 +26,7 @@ from wsi_pipeline.slides.reader import (
     level_of,
     plausible_mpp,
 )
-from wsi_pipeline.slides.tiff_tiles import NativeTiles
+from wsi_pipeline.slides.tiff_tiles import NativeTiles, with_doubtful
 
 logging.getLogger("tifffile").setLevel(
     logging.CRITICAL
@@ -40,7 +40,7 @@ KEPT_BYTES = 192 << 20
 
 _UM_PER = {"µm": 1.0, "\u03bcm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
 _PLAIN_GRIDS = frozenset(
-    {"aperio", "generic-tiff", "philips"}
+    {"aperio", "generic-tiff", "philips", "ventana"}
 )  # of OpenSlide's TIFFs; others overlap or offset tiles
 
 
@@ -59,7 +59,11 @@ class TiffReader:
         self.info = info
         self._tiff = tiff
         by_tag = info.backend == BY_OPENSLIDE
-        self._levels = [NativeTiles(page, by_tag=by_tag) for page in pages]
+        self._levels = (
+            with_doubtful(pages)
+            if other is not None
+            else [NativeTiles(page, by_tag=by_tag) for page in pages]
+        )
         self._other = other
 
     def read(self, level: int, window_px: Box) -> Rgb:
@@ -208,7 +212,9 @@ def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
     with ExitStack() as opened:
         try:
             tiff = opened.enter_context(tifffile.TiffFile(path))
-            pages = [_page_of(tiff, level.size_px) for level in slide.info.levels]
+            pages = [
+                _page_of(tiff, at.size_px, level) for level, at in enumerate(slide.info.levels)
+            ]
         except Exception as error:  # noqa: BLE001  OpenSlide can read it, whatever tifffile thinks
             return f"tifffile does not find its tiles ({error})"
         check_complete(tiff, pages)
@@ -226,20 +232,42 @@ def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
     return TiffReader(tiff, pages, info=info)
 
 
-def _page_of(tiff: tifffile.TiffFile, size_px: Size) -> Any:
-    """Return the tiled 8-bit page of a size."""
-    for page in _all_pages(tiff):
-        if (page.imagewidth, page.imagelength) == (size_px.width, size_px.height) and page.is_tiled:
-            usable = (
-                page.dtype == np.uint8
-                and page.samplesperpixel in {1, 3}
-                and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
-                and page.photometric in _DIRECT_COLOURS
-                and page.compression in _KNOWN_COMPRESSIONS
-            )
-            if usable:
-                return page
+def _page_of(tiff: tifffile.TiffFile, size_px: Size, level: int) -> Any:
+    """Return the tiled 8-bit page of a level.
+
+    Philips fills levels up to whole tiles, so that two may have pages of one size: they go by their order.
+    """
+    tiled = [page for page in _all_pages(tiff) if page.is_tiled]
+    for page in tiled[level : level + 1] if tiff.is_philips else tiled:
+        if _shows(page, size_px, filled_up=tiff.is_philips) and _is_usable(page):
+            return page
     raise ValueError(f"no tiled 8-bit page of {size_px.width} x {size_px.height} px")
+
+
+def _shows(page: Any, size_px: Size, *, filled_up: bool) -> bool:
+    more_x, more_y = page.imagewidth - size_px.width, page.imagelength - size_px.height
+    if filled_up:
+        return bool(0 <= more_x < page.tilewidth and 0 <= more_y < page.tilelength)
+    return bool(more_x == more_y == 0)
+
+
+def _is_usable(page: Any) -> bool:
+    return bool(
+        page.dtype == np.uint8
+        and page.samplesperpixel in {1, 3}
+        and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
+        and page.photometric in _DIRECT_COLOURS
+        and page.compression in _KNOWN_COMPRESSIONS
+        and _is_plain_grid(page)
+    )
+
+
+def _is_plain_grid(page: Any) -> bool:
+    """Whether a Ventana page's tiles lie side by side; other pages say nothing of it."""
+    packet = page.tags.get("XMP")
+    xml = packet.value.decode(errors="replace") if packet is not None else ""
+    overlaps = re.findall(r'Overlap[XY]="(-?\d+)"', xml)
+    return not any(map(int, overlaps)) and xml.count('AOIScanned="1"') <= 1
 
 
 def _all_pages(tiff: tifffile.TiffFile) -> Iterator[Any]:

@@ -7,30 +7,14 @@ Traceback (most recent call last):
 wsi_pipeline.errors.ConfigError: missing/: no such file, folder or match; check the spelling, or quote a glob
 """
 
-import logging
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from wsi_pipeline.calls import Answer, Call, Pool, SerialPool
+from wsi_pipeline.calls import Pool, SerialPool
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
-from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, SlideError
-from wsi_pipeline.files import fingerprint, output_error, sweep_temporaries
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.files import output_error, sweep_temporaries
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
-from wsi_pipeline.slides.open import MPP_FROM_TABLE
-from wsi_pipeline.stages.cut import (
-    Begun,
-    SlideJob,
-    UnitDone,
-    begin_slide,
-    clear_slide,
-    cut_unit,
-    finish_slide,
-    units_of,
-)
 from wsi_pipeline.stages.lock import sole_use
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
@@ -38,41 +22,15 @@ from wsi_pipeline.stages.run_directory import (
     check_run_directory,
     now,
     publish_slides_table,
-    read_record,
     read_records,
     read_run_json,
-    record_fingerprint,
-    with_columns,
-    write_record,
     write_run_json,
-    write_slides_table,
 )
 from wsi_pipeline.stages.stage import Observer, SilentObserver
+from wsi_pipeline.stages.tiling import TileOptions, TileOutcome, Tiling
 from wsi_pipeline.store.writer import open_group
 
-__all__ = ["TileConfig", "TileOutcome", "plan_run", "tile_slides"]
-
-_LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TileOutcome:
-    """What a run came to."""
-
-    run: RunDirectory
-    records: tuple[SlideRecord, ...]
-    """One per slide of this run, ordered by slide_id."""
-    already_done: frozenset[str] = frozenset()
-    """slide_ids that an earlier run had finished."""
-
-    def with_status(self, status: Literal["done", "failed", "skipped"]) -> tuple[SlideRecord, ...]:
-        """Return the slides that ended so."""
-        return tuple(record for record in self.records if record.status == status)
-
-    @property
-    def tiles(self) -> int:
-        """Tiles of all slides that are done."""
-        return sum(record.tiles for record in self.with_status("done"))
+__all__ = ["TileConfig", "TileOptions", "TileOutcome", "plan_run", "tile_slides"]
 
 
 def tile_slides(
@@ -80,7 +38,7 @@ def tile_slides(
     run_path: str | Path,
     config: TileConfig,
     *,
-    options: "TileOptions | None" = None,
+    options: TileOptions | None = None,
     pool: Pool | None = None,
     observer: Observer | None = None,
 ) -> TileOutcome:
@@ -120,12 +78,12 @@ def _tile(
     run: RunDirectory,
     config: TileConfig,
     *,
-    options: "TileOptions",
+    options: TileOptions,
     pool: Pool | None,
     observer: Observer | None,
 ) -> TileOutcome:
     started = _open_run(run, config)
-    tiling = _Tiling(
+    tiling = Tiling(
         run=run,
         config=config,
         options=options,
@@ -140,23 +98,6 @@ def _tile(
         publish_slides_table(run)
     write_run_json(run, config, started=started, ended=now())
     return tiling.outcome()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TileOptions:
-    """How a run is carried out; nothing here changes what it makes."""
-
-    part: int = 1
-    parts: int = 1
-    """This job takes every ``parts``-th slide, beginning with number ``part``."""
-    overwrite: bool = False
-    """Redo slides that are done."""
-    stop_on_error: bool = False
-    """Begin no further slide after one has failed."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.part <= self.parts:
-            raise ConfigError(f"part: expected I/N with 1 ≤ I ≤ N, got {self.part}/{self.parts}")
 
 
 def plan_run(
@@ -210,210 +151,3 @@ def _open_run(run: RunDirectory, config: TileConfig) -> str:
     if config.store == "zarr":
         open_group(run.store)
     return str(started)
-
-
-@dataclass(slots=True)
-class _Tiling:
-    """Which calls are to be made, given what the earlier ones gave."""
-
-    run: RunDirectory
-    config: TileConfig
-    options: TileOptions
-    pool: Pool
-    observer: Observer
-    waiting: deque[tuple[SlideJob, Call]] = field(default_factory=deque)
-    under_way: dict[str, SlideJob] = field(default_factory=dict)
-    units_left: dict[str, int] = field(default_factory=dict)
-    records: dict[str, SlideRecord] = field(default_factory=dict)
-    already_done: set[str] = field(default_factory=set)
-
-    def take(self, sources: Iterable[SlideSource]) -> None:
-        """Sort slides into those that are to be cut and those of which nothing is left to do."""
-        for source in sources:
-            job = SlideJob(
-                source=source, run=self.run, config=self.config, redo=self.options.overwrite
-            )
-            if (record := self._settled(job)) is not None:
-                self._end(record)
-                continue
-            self.waiting.append((job, _call("begin", begin_slide, job, source.slide_id)))
-        redone = {job.source.slide_id for job, _ in self.waiting}
-        self._unpublish_other_settings(redone)
-        kept = [record for record in read_records(self.run) if record.slide_id not in redone]
-        write_slides_table(
-            self.run, kept
-        )  # so that a kill leaves no row of a slide that is cleared
-
-    def _unpublish_other_settings(self, redone: Set[str]) -> None:
-        """Remove slides made with other settings before any is redone: one manifest, one setting.
-
-        Not before a worker has answered: a cluster that cannot be reached must cost nothing.
-        """
-        digest = self.config.digest()
-        other = [
-            record.slide_id
-            for record in read_records(self.run)
-            if record.slide_id in redone and record.values.get("config_digest", digest) != digest
-        ]
-        if other:
-            self.pool.submit(_call("ready", bool, None, "?"))
-            self.pool.next_answer()
-        for slide_id in other:
-            clear_slide(self.run, slide_id)
-
-    def drive(self) -> None:
-        """Keep the pool busy until nothing is left; at most a window of calls is under way."""
-        while self.waiting or self.under_way:
-            while self.waiting and len(self.under_way) < self.pool.window:
-                job, call = self.waiting.popleft()
-                self.under_way[call.name] = job
-                self.pool.submit(call)
-            answer = self.pool.next_answer()
-            self._advance(self.under_way.pop(answer.call.name), answer)
-
-    def outcome(self) -> TileOutcome:
-        """Return what became of every slide."""
-        ordered = sorted(self.records.values(), key=lambda record: record.slide_id)
-        return TileOutcome(
-            run=self.run, records=tuple(ordered), already_done=frozenset(self.already_done)
-        )
-
-    def _settled(self, job: SlideJob) -> SlideRecord | None:
-        """Return the record of a slide of which nothing is left to do."""
-        source = job.source
-        if source.refused is not None:
-            record = _record_of(source, source.refused.status, source.refused.reason)
-            write_record(self.run, record)
-            return record
-        before = None if job.redo else read_record(self.run, source.slide_id)
-        if before is None or before.status != "done":
-            return None
-        if before.values["config_digest"] != self.config.digest():
-            return None  # left over from an --overwrite with other settings that was interrupted
-        if changed := _changed_source(source, before):
-            write_record(self.run, replace(before, reason=changed))
-            return _record_of(source, "failed", changed)
-        self.already_done.add(source.slide_id)
-        shutil.rmtree(self.run.work(source.slide_id), ignore_errors=True)  # a kill may have left it
-        today = replace(
-            before, path=source.path, values=with_columns(before.values, source.columns)
-        )
-        if today != before:
-            write_record(self.run, today)  # the table knows more of the slide than before
-        return today
-
-    def _advance(self, job: SlideJob, answer: Answer) -> None:
-        """Note what a call gave and queue what follows; slides that are begun go before new ones."""
-        slide_id = job.source.slide_id
-        if slide_id in self.records:  # failed while this call was under way
-            self._clean_up(self.records[slide_id])
-            return
-        if answer.error is not None:
-            self._fail(job, answer.error)
-            return
-        match answer.value:
-            case Begun(record=None, tiles=tiles):
-                self.observer.slide_planned(slide_id, tiles)
-                units = units_of(job, tiles)
-                self.units_left[slide_id] = len(units)
-                calls = [_call("cut", cut_unit, unit, f"{slide_id}:{unit.first}") for unit in units]
-                self.waiting.extendleft((job, call) for call in reversed(calls))
-            case Begun(record=SlideRecord() as record, tiles=tiles):
-                self.observer.slide_planned(slide_id, tiles)
-                self.observer.unit_cut(slide_id, tiles, record.values["stored_bytes"])
-                self._end(record)
-            case UnitDone(tiles=tiles, stored_bytes=stored_bytes):
-                self.observer.unit_cut(slide_id, tiles, stored_bytes)
-                self.units_left[slide_id] -= 1
-                if self.units_left[slide_id] == 0:
-                    self.waiting.appendleft((job, _call("finish", finish_slide, job, slide_id)))
-            case SlideRecord() as record:
-                self._end(record)
-            case other:
-                raise TypeError(f"{answer.call.name}: expected a known answer, got {other!r}")
-
-    def _fail(self, job: SlideJob, error: BaseException) -> None:
-        """Record why a slide failed and drop what was still to be done for it."""
-        if isinstance(error, OutputError):
-            raise error
-        slide_id = job.source.slide_id
-        begun = self.units_left.keys()
-        self.waiting = deque(
-            (other, call)
-            for other, call in self.waiting
-            if other.source.slide_id != slide_id
-            and (not self.options.stop_on_error or other.source.slide_id in begun)
-        )
-        record = _record_of(job.source, "failed", _reason(error))
-        self._clean_up(record)
-        self._end(record)
-
-    def _clean_up(self, record: SlideRecord) -> None:
-        """Remove what there is of a failed slide when none of its calls is under way any more."""
-        if any(job.source.slide_id == record.slide_id for job in self.under_way.values()):
-            return
-        clear_slide(self.run, record.slide_id)
-        write_record(self.run, record)
-
-    def _end(self, record: SlideRecord) -> None:
-        self.records[record.slide_id] = record
-        self.units_left.pop(record.slide_id, None)
-        _LOG.info(
-            "slide=%s status=%s tiles=%d reason=%s",
-            record.slide_id,
-            record.status,
-            record.tiles,
-            record.reason or "-",
-        )
-        self.observer.slide_ended(record)
-
-
-def _changed_source(source: SlideSource, before: SlideRecord) -> str | None:
-    """Return how a slide that is done differs from its file today, or None where it does not."""
-    try:
-        today = fingerprint(Path(source.path))
-    except SlideError as error:
-        return f"done before, but the file {error}; its tiles are untouched"
-    if changed := _changed_mpp(source, before):
-        return changed
-    then = record_fingerprint(before)
-    if then.same_source(today):
-        return None
-    return (
-        f"done before from another file of this name ({then.size_bytes} bytes then, {today.size_bytes} now, "
-        "or other content); its tiles are untouched: --overwrite redoes it"
-    )
-
-
-def _changed_mpp(source: SlideSource, before: SlideRecord) -> str | None:
-    """Return how µm/px of the slide table differ from those that a slide was cut with."""
-    was = before.values["mpp_x"] if before.values["mpp_note"] == MPP_FROM_TABLE else None
-    if was == source.mpp:
-        return None
-    return (
-        f"done before with mpp {was or 'not given'} in the slide table, now {source.mpp or 'not given'}; "
-        "its tiles are untouched: --overwrite redoes it"
-    )
-
-
-def _record_of(
-    source: SlideSource, status: Literal["failed", "skipped"], reason: str
-) -> SlideRecord:
-    return SlideRecord(
-        slide_id=source.slide_id,
-        path=source.path,
-        status=status,
-        reason=reason,
-        values=with_columns({"tiles": 0, "tiles_unreadable": 0}, source.columns),
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """Return one line for slides.parquet; an error that was not foreseen keeps its type."""
-    if isinstance(error, PipelineError):
-        return str(error)
-    return f"{type(error).__name__}: {error}".strip().replace("\n", " ")
-
-
-def _call(step: str, function: Callable[[Any], Any], argument: object, name: str) -> Call:
-    return Call(name=f"{step}:{name}", function=function, argument=argument)

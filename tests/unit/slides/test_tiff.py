@@ -169,7 +169,7 @@ def test_a_file_that_is_cut_in_its_header_is_an_error_of_the_slide(
 ) -> None:
     path = write(tmp_path, PIXELS, photometric="rgb")
     path.write_bytes(path.read_bytes()[:size_bytes])
-    with pytest.raises(SlideError, match="tifffile cannot open it"):
+    with pytest.raises(SlideError, match=r"tifffile cannot open it|cut off"):
         opened(path)
     gc.collect()
 

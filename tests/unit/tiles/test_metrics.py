@@ -11,8 +11,9 @@ from hypothesis.extra import numpy as arrays
 
 from tests.references.drawn_tiles import drawn_tiles, pixels_sha256
 from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.schema import CHANNELS, QUANTILES
 from wsi_pipeline.slides.open import open_slide
-from wsi_pipeline.tiles.metrics import CHANNELS, QUANTILES, tile_metrics
+from wsi_pipeline.tiles.metrics import tile_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SLIDES = REPOSITORY.parent / "shared/slides"
