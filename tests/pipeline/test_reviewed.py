@@ -3,6 +3,7 @@
 from collections import deque
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pandas as pd
 import pytest
@@ -151,13 +152,13 @@ def test_jfif_tiles_of_an_ome_tiff_are_ycbcr_whatever_the_tag_says(tmp_path: Pat
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(
         path,
-        rgb,
-        tile=(128, 128),
-        photometric="ycbcr",
+        iter([imagecodecs.jpeg8_encode(rgb, level=95)]),  # JFIF, and so YCbCr
+        shape=rgb.shape,
+        dtype=rgb.dtype,
+        tile=(256, 256),
+        photometric="rgb",
         compression="jpeg",
-        compressionargs={"level": 95},
         metadata={"axes": "YXS"},
-        byteorder=">",
     )
     reader = open_slide(path)
     pixels = reader.read(0, Box(x=0, y=0, width=256, height=256))
