@@ -196,12 +196,15 @@ def leftovers(run: Path) -> list[str]:
 
 
 def digests(run: Path) -> dict[str, str]:
-    """Return every file of a run with its digest, but for those that hold times."""
+    """Return every file of a run with its digest, but for those that hold times or are locks."""
     timed = {"slides.parquet", "run.json"}
     return {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(run.rglob("*"))
-        if path.is_file() and path.name not in timed and path.parent.name != "slides"
+        if path.is_file()
+        and path.name not in timed
+        and path.parent.name != "slides"
+        and not path.name.startswith("lock")
     }
 
 

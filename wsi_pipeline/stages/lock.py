@@ -27,7 +27,7 @@ def sole_use(run: RunDirectory, *, part: int, parts: int) -> Iterator[None]:
     OutputError
         The directory cannot be made.
     """
-    folder = run.path / ".state"
+    folder = run.state
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

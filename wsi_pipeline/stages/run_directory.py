@@ -52,9 +52,14 @@ class RunDirectory:
         return self.path / "overlays"
 
     @property
+    def state(self) -> Path:
+        """What the program keeps for itself: records, work under way, locks."""
+        return self.path / ".state"
+
+    @property
     def records(self) -> Path:
         """One JSON file per slide: what slides.parquet is made from."""
-        return self.path / ".state" / "slides"
+        return self.state / "slides"
 
     def array(self, slide_id: str) -> Path:
         """Return a slide's Zarr array."""
@@ -74,7 +79,7 @@ class RunDirectory:
 
     def work(self, slide_id: str) -> Path:
         """Return the folder of a slide that is being cut; gone when it is done."""
-        return self.path / ".state" / "work" / slide_id
+        return self.state / "work" / slide_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
