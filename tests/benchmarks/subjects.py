@@ -1,5 +1,7 @@
 """Slides to measure on: the real skin slide mirrored and repeated, or drawn tissue where it is not there."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,5 +30,23 @@ def big_tiff(folder: Path, *, across: int, down: int) -> Path:
     path = folder / f"big-{across}x{down}.tif"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_pyramid(path, np.tile(seamless_tissue(), (down, across, 1)), mpp=0.5, levels=4)
+        # In a process of its own: a large parent would count as its children's peak memory.
+        make = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.subjects",
+            str(path),
+            str(across),
+            str(down),
+        ]
+        subprocess.run(make, check=True, cwd=ROOT)
     return path
+
+
+if __name__ == "__main__":
+    write_pyramid(
+        Path(sys.argv[1]),
+        np.tile(seamless_tissue(), (int(sys.argv[3]), int(sys.argv[2]), 1)),
+        mpp=0.5,
+        levels=4,
+    )

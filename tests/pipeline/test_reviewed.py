@@ -152,7 +152,7 @@ def test_jfif_tiles_of_an_ome_tiff_are_ycbcr_whatever_the_tag_says(tmp_path: Pat
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(
         path,
-        iter([imagecodecs.jpeg8_encode(rgb, level=95)]),  # JFIF, and so YCbCr
+        iter([bytes(imagecodecs.jpeg8_encode(rgb, level=95))]),  # JFIF, and so YCbCr
         shape=rgb.shape,
         dtype=rgb.dtype,
         tile=(256, 256),
