@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
+
 from wsi_pipeline.errors import OutputError, SlideError
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -20,6 +22,7 @@ _FORGOTTEN_S = 86_400  # yesterday's temporary file is nobody's any more, whoeve
 
 _SAMPLE_BYTES = 1 << 16
 _SAMPLES = 17  # first, last, and fifteen between: 1 MiB of a file of any size
+_BLOCK_BYTES = 1 << 23
 
 
 @contextmanager
@@ -103,40 +106,110 @@ def _synchronise(path: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
-    """What tells one content of a file from another without reading all of it."""
+class Sample:
+    """What a slide's files look like without reading all of them."""
 
     size_bytes: int
     mtime_ns: int
-    """Kept for people; a copy of the same bytes is the same source."""
+    """The latest of them."""
     sha256: str
-    """Over the size and 17 samples of 64 KiB; over everything up to about 1 MiB."""
+    """Over sizes and 17 samples of 64 KiB of each file; over everything up to about 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What tells one content of a slide from another."""
+
+    sample: Sample
+    crc32c: int
+    """Over every byte: it decides where only the time has changed."""
 
     def same_source(self, other: "Fingerprint") -> bool:
-        """Whether size and sampled content agree."""
-        return (self.size_bytes, self.sha256) == (other.size_bytes, other.sha256)
+        """Whether the bytes are the same; a copy with another time is."""
+        ours, theirs = self.sample, other.sample
+        return (ours.size_bytes, ours.sha256, self.crc32c) == (
+            theirs.size_bytes,
+            theirs.sha256,
+            other.crc32c,
+        )
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Return a file's fingerprint.
+    """Return a slide's fingerprint; reads all of it.
 
     Raises
     ------
     SlideError
-        The file cannot be read.
+        A file cannot be read.
     """
+    return Fingerprint(sample=sample(path), crc32c=_crc32c(path))
+
+
+def same_source_today(then: Fingerprint, path: Path) -> Sample | None:
+    """Return a slide's files as they are today if they are what they were, or None.
+
+    They are where size, time and samples are the same, and where only the time differs and all bytes
+    are the same.
+
+    Raises
+    ------
+    SlideError
+        A file cannot be read.
+    """
+    now = sample(path)
+    if (now.size_bytes, now.sha256) != (then.sample.size_bytes, then.sample.sha256):
+        return None
+    same = now.mtime_ns == then.sample.mtime_ns or _crc32c(path) == then.crc32c
+    return now if same else None
+
+
+def sample(path: Path) -> Sample:
+    """Return size, time and samples of a slide's files.
+
+    Raises
+    ------
+    SlideError
+        A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    size_bytes = mtime_ns = 0
+    with _readable():
+        for part in _parts(path):
+            status = part.stat()
+            size_bytes += status.st_size
+            mtime_ns = max(mtime_ns, status.st_mtime_ns)
+            digest.update(str(status.st_size).encode())
+            last = max(0, status.st_size - _SAMPLE_BYTES)
+            with part.open("rb") as handle:
+                for number in range(_SAMPLES):
+                    handle.seek(last * number // (_SAMPLES - 1))
+                    digest.update(handle.read(_SAMPLE_BYTES))
+    return Sample(size_bytes=size_bytes, mtime_ns=mtime_ns, sha256=digest.hexdigest())
+
+
+def _crc32c(path: Path) -> int:
+    checksum = 0
+    with _readable():
+        for part in _parts(path):
+            with part.open("rb") as handle:
+                while block := handle.read(_BLOCK_BYTES):
+                    checksum = int(google_crc32c.extend(checksum, block))
+    return checksum
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return a slide's files: an MRXS keeps its pixels in a folder of its name."""
+    folder = path.with_suffix("")
+    if path.suffix.lower() != ".mrxs" or not folder.is_dir():
+        return [path]
+    return [path, *sorted(part for part in folder.iterdir() if part.is_file())]
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        status = path.stat()
-        digest = hashlib.sha256(str(status.st_size).encode())
-        last = max(0, status.st_size - _SAMPLE_BYTES)
-        with path.open("rb") as handle:
-            for sample in range(_SAMPLES):
-                handle.seek(last * sample // (_SAMPLES - 1))
-                digest.update(handle.read(_SAMPLE_BYTES))
+        yield
     except OSError as error:
         raise SlideError(
             f"cannot be read ({error.strerror}); check the path and its permissions"
         ) from error
-    return Fingerprint(
-        size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest.hexdigest()
-    )

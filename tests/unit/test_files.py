@@ -13,6 +13,8 @@ from wsi_pipeline.files import (
     output_error,
     publish_bytes,
     published,
+    same_source_today,
+    sample,
 )
 
 MIB = 1 << 20
@@ -153,7 +155,7 @@ def test_the_time_of_a_file_does_not_make_it_another_source(tmp_path: Path) -> N
     before = fingerprint(path)
     os.utime(path, ns=(2, 2))
     after = fingerprint(path)
-    assert (before.mtime_ns, after.mtime_ns) == (1, 2)
+    assert (before.sample.mtime_ns, after.sample.mtime_ns) == (1, 2)
     assert after.same_source(before)
 
 
@@ -170,7 +172,35 @@ def test_of_a_large_file_both_ends_and_the_size_are_looked_at(tmp_path: Path) ->
     with path.open("r+b") as handle:
         handle.truncate(40 * MIB + 1)
     prints.append(fingerprint(path))
-    assert len({each.sha256 for each in prints}) == len(prints)
+    assert len({each.sample.sha256 for each in prints}) == len(prints)
+
+
+def test_a_change_between_the_samples_is_noticed_by_the_time_and_then_by_every_byte(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as handle:
+        handle.truncate(40 * MIB)
+    os.utime(path, ns=(1, 1))
+    before = fingerprint(path)
+    os.utime(path, ns=(2, 2))
+    assert same_source_today(before, path) is not None
+    with path.open("r+b") as handle:
+        handle.seek(MIB)
+        handle.write(b"x")
+    os.utime(path, ns=(3, 3))
+    assert sample(path).sha256 == before.sample.sha256
+    assert same_source_today(before, path) is None
+
+
+def test_the_data_folder_of_an_mrxs_belongs_to_its_source(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrxs"
+    path.write_bytes(b"x")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "Data0000.dat").write_bytes(b"pixels")
+    before = fingerprint(path)
+    (tmp_path / "a" / "Data0000.dat").write_bytes(b"PIXELS")
+    assert not fingerprint(path).same_source(before)
 
 
 def test_a_file_that_cannot_be_read_is_an_error_of_the_slide(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -
         return None
     now = {
         "config_digest": job.config.digest(),
-        "fingerprint": source.sha256,
+        "fingerprint": source.sample.sha256,
+        "source_crc32c": source.crc32c,
         "mpp_x": info.mpp_x,
         "mpp_y": info.mpp_y,
     }
@@ -323,9 +324,10 @@ def _about(info: SlideInfo, plan: TilePlan, job: SlideJob, source: Fingerprint) 
         "tissue_threshold": plan.threshold,
         "dark_field": plan.dark_field,
         "tissue_share": plan.tissue_share,
-        "size_bytes": source.size_bytes,
-        "mtime_ns": source.mtime_ns,
-        "fingerprint": source.sha256,
+        "size_bytes": source.sample.size_bytes,
+        "mtime_ns": source.sample.mtime_ns,
+        "fingerprint": source.sample.sha256,
+        "source_crc32c": source.crc32c,
         "config_digest": job.config.digest(),
         "icc_profile": info.icc_profile,
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from wsi_pipeline.config import TileConfig, differences
 from wsi_pipeline.errors import ConfigError, OutputError
-from wsi_pipeline.files import Fingerprint, publish_bytes
+from wsi_pipeline.files import Fingerprint, Sample, publish_bytes
 from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.schema import SCHEMA_VERSION, SLIDE_COLUMNS
 from wsi_pipeline.tables import table_of_rows, write_table
@@ -150,11 +150,12 @@ def publish_slides_table(run: RunDirectory) -> None:
 
 def record_fingerprint(record: SlideRecord) -> Fingerprint:
     """Return the source that a record was made from."""
-    return Fingerprint(
+    sample = Sample(
         size_bytes=record.values["size_bytes"],
         mtime_ns=record.values["mtime_ns"],
         sha256=record.values["fingerprint"],
     )
+    return Fingerprint(sample=sample, crc32c=record.values["source_crc32c"])
 
 
 def check_run_directory(run: RunDirectory, config: TileConfig, *, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from wsi_pipeline.calls import Answer, Call, Pool
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, SlideError
-from wsi_pipeline.files import fingerprint
+from wsi_pipeline.files import same_source_today
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import MPP_FROM_TABLE
 from wsi_pipeline.stages.cut import (
@@ -154,14 +154,11 @@ class Tiling:
             return None
         if before.values["config_digest"] != self.config.digest():
             return None  # left over from an --overwrite with other settings that was interrupted
-        if changed := _changed_source(source, before):
-            write_record(self.run, replace(before, reason=changed))
-            return _record_of(source, "failed", changed)
+        today = _brought_up_to_date(before, source)
+        if isinstance(today, str):
+            return _record_of(source, "failed", today)
         self.already_done.add(source.slide_id)
         shutil.rmtree(self.run.work(source.slide_id), ignore_errors=True)  # a kill may have left it
-        today = replace(
-            before, path=source.path, values=with_columns(before.values, source.columns)
-        )
         if today != before:
             write_record(self.run, today)  # the table knows more of the slide than before
         return today
@@ -232,21 +229,18 @@ class Tiling:
         self.observer.slide_ended(record)
 
 
-def _changed_source(source: SlideSource, before: SlideRecord) -> str | None:
-    """Return how a slide that is done differs from its file today, or None where it does not."""
-    try:
-        today = fingerprint(Path(source.path))
-    except SlideError as error:
-        return f"done before, but the file {error}; its tiles are untouched"
+def _brought_up_to_date(before: SlideRecord, source: SlideSource) -> SlideRecord | str:
+    """Return the record of a slide that is done with what is known today, or how its file has changed."""
     if changed := _changed_mpp(source, before):
         return changed
-    then = record_fingerprint(before)
-    if then.same_source(today):
-        return None
-    return (
-        f"done before from another file of this name ({then.size_bytes} bytes then, {today.size_bytes} now, "
-        "or other content); its tiles are untouched: --overwrite redoes it"
-    )
+    try:
+        now = same_source_today(record_fingerprint(before), Path(source.path))
+    except SlideError as error:
+        return f"done before, but the file {error}; its tiles are untouched"
+    if now is None:
+        return "done before from other content of this file; its tiles are untouched: --overwrite redoes it"
+    values = with_columns({**before.values, "mtime_ns": now.mtime_ns}, source.columns)
+    return replace(before, path=source.path, values=values)
 
 
 def _changed_mpp(source: SlideSource, before: SlideRecord) -> str | None:
