@@ -68,7 +68,7 @@ def jpeg2000(colours: Colours, *, lossless: bool = True) -> Coding:
             to_ycbcr(rgb) if colours == "ycbcr" else rgb,
             level=0 if lossless else 38,  # decibel
             codecformat="j2k",
-            colorspace="RGB",
+            colorspace="SRGB",
             mct=colours == "rgb",
         )
         return bytes(stream)
