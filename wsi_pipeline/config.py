@@ -156,7 +156,7 @@ class TileConfig(Config):
 
 
 def _cluster(text: object) -> object:
-    if text != "local" and not str(text).startswith(("tcp://", "tls://")):
+    if text not in {"processes", "local"} and not str(text).startswith(("tcp://", "tls://")):
         raise ValueError
     return text
 
@@ -171,9 +171,10 @@ class RunConfig(Config):
         json_schema_extra=_expected("a number of processes, 1 or more"),
     )
     cluster: Annotated[str, BeforeValidator(_cluster)] = Field(
-        "local",
-        description="Where the work runs: `local`, or the address of a Dask scheduler, `tcp://HOST:PORT`.",
-        json_schema_extra=_expected("local or tcp://HOST:PORT"),
+        "processes",
+        description="Where the work runs: `processes` of this machine, `local` Dask workers with a "
+        "dashboard, or the address of a Dask scheduler, `tcp://HOST:PORT`.",
+        json_schema_extra=_expected("processes, local or tcp://HOST:PORT"),
     )
     part: str = Field(
         "1/1",

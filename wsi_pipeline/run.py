@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from wsi_pipeline.compute.cluster import Cluster, dask_pool
+from wsi_pipeline.calls import Pool
+from wsi_pipeline.compute.cluster import Cluster, open_pool
 from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
@@ -20,11 +22,11 @@ def tile(
     cluster: Cluster | None = None,
     observer: Observer | None = None,
 ) -> TileOutcome:
-    """Cut slides into tiles on Dask workers; see ``stages.tile.tile_slides`` for the rest.
+    """Cut slides into tiles on all cores, or on a cluster; see ``stages.tile.tile_slides`` for the rest.
 
     In a script, call it below ``if __name__ == "__main__":``, as everything that starts processes.
     """
-    with dask_pool(cluster or Cluster(workers=usable_cores())) as pool:
+    with _pool(cluster) as pool:
         return tile_slides(slides, run_path, config, options=options, pool=pool, observer=observer)
 
 
@@ -37,7 +39,7 @@ def estimate(
     cluster: Cluster | None = None,
 ) -> tuple[SlideEstimate, ...]:
     """Return what ``tile`` would give; see ``stages.estimate.estimate_run``."""
-    with dask_pool(cluster or Cluster(workers=usable_cores())) as pool:
+    with _pool(cluster) as pool:
         return estimate_run(slides, run_path, config, options=options, pool=pool)
 
 
@@ -45,8 +47,13 @@ def verify(
     run_path: str | Path, *, cluster: Cluster | None = None, observer: Observer | None = None
 ) -> VerifyOutcome:
     """Re-read a run and say what does not agree; see ``stages.verify.verify_run``."""
-    with dask_pool(cluster or Cluster(workers=usable_cores())) as pool:
+    with _pool(cluster) as pool:
         return verify_run(run_path, pool=pool, observer=observer)
+
+
+def _pool(cluster: Cluster | None) -> AbstractContextManager[Pool]:
+    cluster = cluster or Cluster(workers=usable_cores())
+    return open_pool(cluster, preload=["wsi_pipeline.stages.tiling"])
 
 
 def usable_cores() -> int:

@@ -2,15 +2,19 @@
 
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from wsi_pipeline import errors
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
-from wsi_pipeline.compute.cluster import Cluster, dask_pool
+from wsi_pipeline.compute.cluster import LOCAL, PROCESSES, Cluster, open_pool
 from wsi_pipeline.errors import ConfigError, PipelineError, SlideError
 
 ERRORS = [
@@ -26,12 +30,19 @@ def serial() -> Iterator[Pool]:
 
 
 @contextmanager
-def dask() -> Iterator[Pool]:
-    with dask_pool(Cluster(workers=1)) as pool:
+def processes() -> Iterator[Pool]:
+    with open_pool(Cluster(workers=2)) as pool:
         yield pool
 
 
-POOLS = (serial, dask)
+@contextmanager
+def dask() -> Iterator[Pool]:
+    with open_pool(Cluster(workers=1, where=LOCAL)) as pool:
+        yield pool
+
+
+POOLS = (serial, processes, dask)
+OF_WORKERS = pytest.mark.parametrize("where", [PROCESSES, LOCAL])
 
 
 @pytest.fixture(scope="module", params=POOLS, ids=lambda make: make.__name__)
@@ -103,8 +114,9 @@ def test_every_error_survives_pickling_with_its_message(kind: type[PipelineError
     assert again.args == ("what to do",)
 
 
-def test_a_worker_that_dies_costs_its_own_slide_only() -> None:
-    with dask_pool(Cluster(workers=1)) as pool:
+@OF_WORKERS
+def test_a_worker_that_dies_costs_its_own_slide_only(where: str) -> None:
+    with open_pool(Cluster(workers=1, where=where)) as pool:
         calls = [call(die, 0), call(double, 1), call(double, 2), call(double, 3)]
         answers = {answer.call.argument: answer for answer in run_all(pool, calls)}
     assert [answers[number].value for number in (1, 2, 3)] == [2, 4, 6]
@@ -112,20 +124,23 @@ def test_a_worker_that_dies_costs_its_own_slide_only() -> None:
     assert "worker process died" in str(answers[0].error)
 
 
-def test_two_runs_on_one_machine_do_not_disturb_each_other() -> None:
-    with dask_pool(Cluster(workers=1)) as first, dask_pool(Cluster(workers=1)) as second:
+@OF_WORKERS
+def test_two_runs_on_one_machine_do_not_disturb_each_other(where: str) -> None:
+    cluster = Cluster(workers=1, where=where)
+    with open_pool(cluster) as first, open_pool(cluster) as second:
         for pool in (first, second):
             assert [answer.value for answer in run_all(pool, [call(double, 2)])] == [4]
 
 
-def test_no_worker_is_started_without_a_call() -> None:
+@OF_WORKERS
+def test_no_worker_is_started_without_a_call(where: str) -> None:
     begun = time.perf_counter()
-    with dask_pool(Cluster(workers=3)) as pool:
+    with open_pool(Cluster(workers=3, where=where)) as pool:
         assert pool.window >= 3
     assert time.perf_counter() - begun < 0.5
 
 
-def test_the_work_of_dask_is_done_in_another_process(pool: Pool) -> None:
+def test_work_for_workers_is_done_in_another_process(pool: Pool) -> None:
     (answer,) = run_all(pool, [call(process, 0)])
     assert (answer.value == os.getpid()) == isinstance(pool, SerialPool)
 
@@ -139,12 +154,57 @@ def test_an_address_where_nothing_answers_is_refused_at_the_first_call(
         raise OSError("Timed out trying to connect")
 
     monkeypatch.setattr(distributed, "Client", refuse)
-    cluster = Cluster(workers=1, address="tcp://127.0.0.1:1")
+    cluster = Cluster(workers=1, where="tcp://127.0.0.1:1")
     with (
-        dask_pool(cluster) as pool,
+        open_pool(cluster) as pool,
         pytest.raises(ConfigError, match=r"cluster tcp://127\.0\.0\.1:1: no scheduler answers"),
     ):
         pool.submit(call(double, 1))
+
+
+def test_a_process_that_dies_once_is_replaced_and_its_call_made_again(tmp_path: Path) -> None:
+    with open_pool(Cluster(workers=2)) as pool:
+        calls = [call(die_once, tmp_path / str(number)) for number in range(3)]
+        answers = list(run_all(pool, calls))
+    assert [answer.error for answer in answers] == [None] * 3
+    assert sorted(answer.value for answer in answers) == ["0", "1", "2"]
+
+
+def test_processes_end_with_their_pool_whatever_they_are_busy_with() -> None:
+    with open_pool(Cluster(workers=2)) as pool:
+        (answer,) = run_all(pool, [call(process, 0)])
+        pool.submit(call(time.sleep, 60))
+    with pytest.raises(ProcessLookupError):
+        os.kill(answer.value, 0)
+
+
+def test_processes_end_when_their_owner_is_killed(tmp_path: Path) -> None:
+    killed = ended_script(
+        tmp_path,
+        """
+        with open_pool(Cluster(workers=1)) as pool:
+            print(next(run_all(pool, [call(process, 0)])).value, flush=True)
+            os.kill(os.getpid(), 9)
+        """,
+    )
+    worker = int(killed.stdout)
+    deadline = time.monotonic() + 20
+    while is_alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert killed.returncode == -9
+    assert not is_alive(worker)
+
+
+def test_the_processor_time_of_processes_is_counted_as_their_owners(tmp_path: Path) -> None:
+    counted = ended_script(
+        tmp_path,
+        """
+        with open_pool(Cluster(workers=1)) as pool:
+            list(run_all(pool, [call(busy, 0.5)]))
+        print(os.times().children_user + os.times().children_system)
+        """,
+    )
+    assert float(counted.stdout) > 0.4
 
 
 @pytest.mark.parametrize("workers", [0, -1])
@@ -186,6 +246,39 @@ def raise_it(kind_and_message: tuple[type[PipelineError], str]) -> None:
 
 def process(_: int) -> int:
     return os.getpid()
+
+
+def die_once(marker: Path) -> str:
+    if not marker.exists():
+        marker.touch()
+        os._exit(9)
+    return marker.name
+
+
+def busy(seconds: float) -> None:
+    start = time.process_time()
+    while time.process_time() - start < seconds:
+        pass
+
+
+def ended_script(folder: Path, body: str) -> "subprocess.CompletedProcess[str]":
+    """Run lines that know this module's names in a process of their own."""
+    lines = textwrap.indent(textwrap.dedent(body), "    ")
+    script = folder / "script.py"
+    script.write_text(
+        f"from tests.contracts.test_pool import *\nif __name__ == '__main__':\n{lines}"
+    )
+    paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, env=paths
+    )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def die(_: int) -> None:

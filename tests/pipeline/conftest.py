@@ -42,14 +42,14 @@ def undisturbed(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _serial_pool(_cluster: object) -> Iterator[SerialPool]:
+def _serial_pool(_cluster: object, **_: object) -> Iterator[SerialPool]:
     yield SerialPool()
 
 
 @pytest.fixture
 def wsi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
     """Give the command, run in this process with its calls in this thread: no start-up to wait for."""
-    monkeypatch.setattr("wsi_pipeline.run.dask_pool", _serial_pool)
+    monkeypatch.setattr("wsi_pipeline.run.open_pool", _serial_pool)
     logger = logging.getLogger("wsi_pipeline")
     before = (list(logger.handlers), logger.level, logger.propagate)
     on_term = signal.getsignal(signal.SIGTERM)

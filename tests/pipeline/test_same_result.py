@@ -19,9 +19,8 @@ from tests.pipeline.runs import (
     slides_of,
     tile,
 )
-from wsi_pipeline.calls import Answer, Call
-from wsi_pipeline.compute.cluster import Cluster, dask_pool
-from wsi_pipeline.compute.pool import DaskPool
+from wsi_pipeline.calls import Answer, Call, Pool
+from wsi_pipeline.compute.cluster import LOCAL, PROCESSES, Cluster, open_pool
 from wsi_pipeline.config import make_config
 from wsi_pipeline.stages import cut
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, tile_slides
@@ -133,9 +132,9 @@ def test_the_size_of_a_unit_changes_nothing(
 
 
 class KillingPool:
-    """A Dask pool in which one slide kills the process that opens it."""
+    """A pool in which one slide kills the process that opens it."""
 
-    def __init__(self, pool: DaskPool, slide_id: str) -> None:
+    def __init__(self, pool: Pool, slide_id: str) -> None:
         self._pool = pool
         self._slide_id = slide_id
         self._calls: dict[str, Call] = {}
@@ -152,13 +151,14 @@ class KillingPool:
         return replace(answer, call=self._calls[answer.call.name])
 
 
+@pytest.mark.parametrize("where", [PROCESSES, LOCAL])
 @pytest.mark.parametrize("deadly", ["a deadly one", "i am deadly"])
 def test_a_slide_that_kills_its_worker_fails_alone(
-    deadly: str, drawn: Drawn, tmp_path: Path
+    where: str, deadly: str, drawn: Drawn, tmp_path: Path
 ) -> None:
     folder = good_folder(drawn, tmp_path / "slides")
     (folder / f"{deadly}.svs").write_bytes(drawn.he.read_bytes())
-    with dask_pool(Cluster(workers=2)) as pool:
+    with open_pool(Cluster(workers=2, where=where)) as pool:
         outcome = tile_slides(
             [str(folder)], tmp_path / "RUN", CONFIG, pool=KillingPool(pool, deadly)
         )

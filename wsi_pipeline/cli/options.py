@@ -29,9 +29,9 @@ CLUSTER = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        metavar="local|tcp://HOST:PORT",
-        help="Where the work runs: here, or on the workers of a Dask scheduler.",
-        show_default="local",
+        metavar="processes|local|tcp://HOST:PORT",
+        help="Where the work runs: in processes here, on Dask workers here, or on a Dask scheduler's.",
+        show_default="processes",
     ),
 ]
 CONFIG = Annotated[
@@ -58,5 +58,4 @@ def workers_of(how: "RunConfig") -> "Cluster":
     from wsi_pipeline.compute.cluster import Cluster
     from wsi_pipeline.run import usable_cores
 
-    address = None if how.cluster == "local" else how.cluster
-    return Cluster(workers=how.workers or usable_cores(), address=address)
+    return Cluster(workers=how.workers or usable_cores(), where=how.cluster)

@@ -1,32 +1,30 @@
-"""Dask workers: on this machine, or a scheduler that is running already."""
+"""Which workers carry a run out: processes here, Dask workers here, or those of a running scheduler."""
 
 import logging
-import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
+from wsi_pipeline.calls import Pool
 from wsi_pipeline.compute.pool import DaskPool
-from wsi_pipeline.compute.worker import worker_plugin
+from wsi_pipeline.compute.processes import interrupts_held, process_pool
+from wsi_pipeline.compute.worker import DEATHS_ALLOWED, worker_plugin
 from wsi_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from distributed import Client
 
+PROCESSES, LOCAL = "processes", "local"
+
 _SETTINGS = {
-    "distributed.scheduler.allowed-failures": 2,  # a call whose worker died three times is given up
+    "distributed.scheduler.allowed-failures": DEATHS_ALLOWED - 1,
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.memory.target": False,  # results are a few bytes: nothing to spill
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": 0.85,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.admin.tick.limit": "1h",  # a busy decoder is no reason for a warning
-    # Dask has workers give freed memory back at once, and every tile's buffers are then mapped and
-    # cleared anew: 2.5 times the work (docs/decisions/0004-keep-freed-memory.md).
-    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 28,
 }
 
 
@@ -36,12 +34,27 @@ class Cluster:
 
     workers: int
     """Cores used on this machine; with an address, as many calls are kept under way at once."""
-    address: str | None = None
-    """``tcp://HOST:PORT`` of a scheduler, or None for workers of one's own."""
+    where: str = PROCESSES
+    """``processes`` of this machine, ``local`` for Dask workers on it, or a scheduler's ``tcp://HOST:PORT``."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"workers: expected at least 1, got {self.workers}")
+
+
+def open_pool(cluster: Cluster, *, preload: Sequence[str] = ()) -> AbstractContextManager[Pool]:
+    """Return a pool of the cluster's workers, to be entered; they are started with the first call.
+
+    Parameters
+    ----------
+    cluster
+        Which workers to use.
+    preload
+        Modules that processes of this machine import once for all of them.
+    """
+    if cluster.where == PROCESSES:
+        return process_pool(cluster.workers, preload=preload)
+    return dask_pool(cluster)
 
 
 @contextmanager
@@ -65,8 +78,8 @@ def _client(cluster: Cluster) -> Iterator["Client"]:
     import distributed
 
     with dask.config.set(_SETTINGS), ExitStack() as opened:
-        if cluster.address is None:
-            with _interrupts_held():
+        if cluster.where == LOCAL:
+            with interrupts_held():
                 local = distributed.LocalCluster(
                     n_workers=cluster.workers,
                     threads_per_worker=1,
@@ -76,24 +89,10 @@ def _client(cluster: Cluster) -> Iterator["Client"]:
                 )
             client = distributed.Client(opened.enter_context(local))
         else:
-            client = _connected(cluster.address)
+            client = _connected(cluster.where)
         opened.enter_context(client)
         client.register_plugin(worker_plugin())
         yield client
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from the threads and processes that are started inside, and from them for good.
-
-    A terminal sends it to workers too; this process alone answers it, and ends them.
-    """
-    resource_tracker.ensure_running()  # it lets SIGINT through again when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _connected(address: str) -> "Client":

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.calls import Answer, Call
+from wsi_pipeline.compute.worker import DIED
 from wsi_pipeline.errors import SlideError
 
 if TYPE_CHECKING:
@@ -12,11 +13,6 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_PER_SLOT = 2
 """One call running and one waiting on each slot: no worker idles while its answer travels."""
-
-_DIED = (
-    "its worker process died again and again (out of memory, or a crash in a decoder); "
-    "the other slides went on"
-)
 
 
 class DaskPool:
@@ -65,7 +61,7 @@ class DaskPool:
                 return Answer(call=call, value=future.result())
             except KilledWorker:
                 if alone:
-                    return Answer(call=call, error=SlideError(_DIED))
+                    return Answer(call=call, error=SlideError(DIED))
                 self._suspects.append(call)
             except Exception as error:  # noqa: BLE001  an error is an answer, as in every pool
                 return Answer(call=call, error=error)

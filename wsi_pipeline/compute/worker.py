@@ -1,22 +1,48 @@
-"""What every worker process is told when it starts, also one that replaces another."""
+"""What every worker process does first, also one that replaces another, and when it is given up."""
 
+import ctypes
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from distributed import Worker
     from distributed.diagnostics.plugin import WorkerPlugin
 
+DEATHS_ALLOWED = 3
+"""A call that has killed this many processes is given up."""
+
+DIED = (
+    f"its worker process died {DEATHS_ALLOWED} times (out of memory, or a crash in a decoder); "
+    "the other slides went on"
+)
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of the GNU C library
+_KEEP_BYTES, _MAP_BYTES = 1 << 30, 1 << 28
+
+
+def settle_in() -> None:
+    """Keep OpenCV to one thread, for there is a process per core, and keep freed memory.
+
+    Else every tile's buffers are mapped and cleared anew, at Dask's settings for 2.5 times the work
+    (docs/decisions/0004-keep-freed-memory.md).
+    """
+    import cv2
+
+    cv2.setNumThreads(1)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _MAP_BYTES)
+
 
 def worker_plugin() -> "WorkerPlugin":
-    """Return a plugin that keeps OpenCV to the worker's one thread: there is a worker per core already."""
+    """Return a Dask plugin by which every worker settles in."""
     from distributed.diagnostics.plugin import WorkerPlugin
 
-    class OneThread(WorkerPlugin):  # type: ignore[misc]  # Dask's classes have no types here
+    class SettleIn(WorkerPlugin):  # type: ignore[misc]  # Dask's classes have no types here
         name = "wsi-pipeline"
 
         def setup(self, worker: "Worker") -> None:  # noqa: ARG002  Dask calls it so
-            import cv2
+            settle_in()
 
-            cv2.setNumThreads(1)
-
-    return OneThread()
+    return SettleIn()

@@ -1,6 +1,7 @@
 """The whole slide at a size that fits the memory: for the tissue mask and for pictures."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -78,37 +79,39 @@ def read_overview(reader: SlideReader, *, level: int, shrink: int) -> Overview:
     )
     filler = _Filler(reader=reader, level=level, shrink=shrink, overview=overview)
     rows = max(1, STRIP_PX // (bounds_px.width * shrink))
-    for row in range(0, height, rows):
-        filler.fill(Box(x=0, y=row, width=width, height=min(rows, height - row)))
+    filler.fill(
+        [
+            Box(x=0, y=row, width=width, height=min(rows, height - row))
+            for row in range(0, height, rows)
+        ]
+    )
     return overview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Filler:
-    """Reads parts of an overview into their place."""
+    """Reads parts of an overview into their place; what they share of the file is decoded once."""
 
     reader: SlideReader
     level: int
     shrink: int
     overview: Overview
 
-    def fill(self, part: Box) -> None:
-        """Fill a part, in overview pixels; where reading fails, halve it until the bad part is small."""
-        window_px = self._window_px(part)
-        rows, columns = slice(part.y, part.y_end), slice(part.x, part.x_end)
-        try:
-            rgb = self.reader.read(self.level, window_px)
-        except TileError:
-            if (
+    def fill(self, parts: Sequence[Box]) -> None:
+        """Fill parts, in overview pixels; where reading fails, halve one until the bad part is small."""
+        windows_px = [self._window_px(part) for part in parts]
+        read = self.reader.read_many(self.level, windows_px)
+        for part, window_px, rgb in zip(parts, windows_px, read, strict=True):
+            rows, columns = slice(part.y, part.y_end), slice(part.x, part.x_end)
+            if not isinstance(rgb, TileError):
+                self.overview.rgb[rows, columns] = _block_means(rgb, self.shrink)
+            elif (
                 max(window_px.width, window_px.height) <= _SMALLEST_PX
                 or part.width == part.height == 1
             ):
                 self.overview.unreadable[rows, columns] = True
-                return
-            for half in _halves(part):
-                self.fill(half)
-        else:
-            self.overview.rgb[rows, columns] = _block_means(rgb, self.shrink)
+            else:
+                self.fill(_halves(part))
 
     def _window_px(self, part: Box) -> Box:
         bounds_px = self.reader.info.bounds_px(self.level)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Box, Rgb
 from wsi_pipeline.pixels import decode_jpeg, gray_to_rgb, on_white
-from wsi_pipeline.slides.jpeg_stream import whole_jpeg
+from wsi_pipeline.slides.jpeg_stream import WholeJpegs
 
 JP2K_YCBCR = 33003
 """Aperio's JPEG 2000 whose components are Y, Cb, Cr; 33005 holds R, G, B."""
@@ -37,9 +37,10 @@ class NativeTiles:
         self.down = -(-int(page.imagelength) // self.height)
         self._is_jpeg = page.compression == tifffile.COMPRESSION.JPEG
         self._is_jpeg2000 = int(page.compression) in {33003, 33005}
-        self._is_ycbcr = page.photometric == tifffile.PHOTOMETRIC.YCBCR or (
+        is_ycbcr = page.photometric == tifffile.PHOTOMETRIC.YCBCR or (
             not by_tag and self._is_jpeg and bool(page.is_jfif)
         )
+        self._jpegs = WholeJpegs(page.jpegtables, ycbcr=is_ycbcr)
 
     def touched(self, window_px: Box) -> Iterator[int]:
         """Yield the indices of the tiles that a window touches, row by row."""
@@ -79,7 +80,7 @@ class NativeTiles:
 
     def _pixels(self, data: bytes, index: int) -> Rgb:
         if self._is_jpeg:
-            return decode_jpeg(whole_jpeg(data, self._page.jpegtables, ycbcr=self._is_ycbcr))
+            return decode_jpeg(self._jpegs.of(data))
         if self._is_jpeg2000 and not data.rstrip(b"\0").endswith(JP2K_END):
             raise TileError(f"native tile {index}: a JPEG 2000 without its end")
         planes, _, _ = self._page.decode(data, index, jpegtables=None)

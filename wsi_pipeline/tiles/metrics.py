@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_pipeline.geometry import WHITE, Gray, Mask, Rgb
+from wsi_pipeline.geometry import Gray, Mask, Rgb
 from wsi_pipeline.pixels import to_gray, to_hsv
 from wsi_pipeline.schema import CHANNELS, QUANTILES
 from wsi_pipeline.tissue.segment import tissue_pixels
 
 SAMPLE_PX = 64
+_GREY_LEVELS = 256
 _MIN_TISSUE_PX = 10  # with fewer in the sample, HistoPrep takes the whole sample
 
 
@@ -42,7 +43,7 @@ def tile_metrics(rgb: Rgb, *, threshold: int, dark_field: bool = False) -> dict[
         "laplacian_var": laplacian_variance(gray),
         "background": 1.0 - np.count_nonzero(tissue) / tissue.size,
         "black_pixels": 1.0 - cv2.countNonZero(gray) / gray.size,
-        "white_pixels": np.count_nonzero(gray == WHITE) / gray.size,
+        "white_pixels": 1.0 - cv2.countNonZero(cv2.bitwise_not(gray)) / gray.size,
     }
     metrics.update(_channel_metrics(*_sample(rgb, tissue)))
     return metrics
@@ -51,20 +52,22 @@ def tile_metrics(rgb: Rgb, *, threshold: int, dark_field: bool = False) -> dict[
 def laplacian_variance(gray: Gray) -> float:
     """Return the variance of the Laplacian, the paper's sharpness, in squared grey levels.
 
-    16-bit integers hold the 3 x 3 Laplacian of 8-bit pixels exactly (-1020 to 1020).
+    16-bit integers hold the 3 x 3 Laplacian of 8-bit pixels exactly (-1020 to 1020), and sums of
+    them and of their squares are whole numbers; ``cv2.meanStdDev`` takes three times as long.
     """
-    _, deviation = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S, ksize=1))
-    return float(deviation[0, 0] ** 2)
+    laplacian = cv2.Laplacian(gray, cv2.CV_16S, ksize=1)
+    mean = cv2.sumElems(laplacian)[0] / laplacian.size
+    return float(cv2.norm(laplacian, cv2.NORM_L2SQR) / laplacian.size - mean**2)
 
 
 def _sample(rgb: Rgb, tissue: Mask) -> tuple[NDArray[np.uint8], Mask]:
     """Return the sampled planes ``(7, 4096)`` and which of their pixels count as tissue ``(4096,)``."""
     rows, columns = _sampled(rgb.shape[0]), _sampled(rgb.shape[1])
-    small = np.ascontiguousarray(rgb[rows[:, None], columns])
+    small = np.ascontiguousarray(rgb[rows][:, columns])
     planes = (
         np.dstack([to_gray(small), small, to_hsv(small)]).reshape(-1, len(CHANNELS)).T
     )  # (channel, pixel)
-    counted = tissue[rows[:, None], columns].reshape(-1)
+    counted = tissue[rows][:, columns].reshape(-1)
     if np.count_nonzero(counted) < _MIN_TISSUE_PX:
         counted = np.ones_like(counted)
     return np.ascontiguousarray(planes), counted
@@ -79,14 +82,33 @@ def _sampled(side_px: int) -> NDArray[np.intp]:
 
 
 def _channel_metrics(planes: NDArray[np.uint8], counted: Mask) -> dict[str, float]:
+    """Return means and spreads over the sample, quantiles over what counts of it.
+
+    From histograms, whose sums are whole numbers: a tenth of the time of sorting seven planes.
+    """
+    values = np.arange(_GREY_LEVELS, dtype=np.int64)
+    levels = _histograms(planes)
+    pixels = planes.shape[1]
+    sums, squares = levels @ values, levels @ values**2  # of grey levels, (channel,)
+    means, spreads = sums / pixels, np.sqrt(pixels * squares - sums**2) / pixels
     metrics: dict[str, float] = {}
-    means, spreads = planes.mean(axis=1), planes.std(axis=1)
-    for name, mean, spread in zip(CHANNELS, means, spreads, strict=True):
-        metrics[f"{name}_mean"], metrics[f"{name}_std"] = float(mean), float(spread)
-    ordered = np.sort(planes[:, counted], axis=1)
+    for name, mean, spread in zip(CHANNELS, means.tolist(), spreads.tolist(), strict=True):
+        metrics[f"{name}_mean"], metrics[f"{name}_std"] = mean, spread
+    at_or_below = _histograms(planes.compress(counted, axis=1)).cumsum(
+        axis=1
+    )  # (channel, grey level)
     for percent in QUANTILES:
         # The first value with more than this many pixels at or below it (HistoPrep's rule).
-        rank = int(percent / 100 * ordered.shape[1])
-        for name, value in zip(CHANNELS, ordered[:, rank], strict=True):
-            metrics[f"{name}_q{percent}"] = int(value)
+        rank = int(percent / 100 * np.count_nonzero(counted))
+        quantiles = (at_or_below > rank).argmax(axis=1)
+        for name, value in zip(CHANNELS, quantiles.tolist(), strict=True):
+            metrics[f"{name}_q{percent}"] = value
     return metrics
+
+
+def _histograms(planes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return how often each grey level occurs in each plane, ``(channel, 256)``."""
+    count = planes.shape[0]
+    shifted = planes + np.arange(0, count * _GREY_LEVELS, _GREY_LEVELS, dtype=np.int64)[:, None]
+    counts = np.bincount(shifted.reshape(-1), minlength=count * _GREY_LEVELS)
+    return counts.reshape(count, _GREY_LEVELS)

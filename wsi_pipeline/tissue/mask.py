@@ -42,9 +42,8 @@ class TissueMask:
         Exact for fractions of a mask pixel: a summed-area table is bilinear between its nodes.
         What lies outside the mask is no tissue.
         """
-        table = cv2.integral(
-            self.tissue.astype(np.uint8), sdepth=cv2.CV_64F
-        )  # (height + 1, width + 1)
+        # (height + 1, width + 1); a mask has fewer than 2^31 pixels
+        table = cv2.integral(self.tissue.view(np.uint8), sdepth=cv2.CV_32S)
         x0, y0, width0, height0 = boxes0.astype(np.float64).T
         left, top = (x0 - self.x0) / self.downsample_x, (y0 - self.y0) / self.downsample_y
         right, bottom = left + width0 / self.downsample_x, top + height0 / self.downsample_y
@@ -60,7 +59,7 @@ class TissueMask:
 
 
 def _bilinear(
-    table: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
+    table: NDArray[np.int32], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the table at fractional positions, positions outside moved to its border."""
     x = np.clip(x, 0, table.shape[1] - 1)
