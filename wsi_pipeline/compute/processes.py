@@ -21,7 +21,6 @@ from wsi_pipeline.calls import Answer, Call
 from wsi_pipeline.compute.worker import DEATHS_ALLOWED, DIED, settle_in
 from wsi_pipeline.errors import SlideError
 
-
 _GRACE_S = 3.0
 """Time for a process to tidy up before it is killed."""
 
