@@ -26,6 +26,7 @@ from wsi_pipeline.slides.reader import (
     level_of,
     plausible_mpp,
 )
+from wsi_pipeline.slides.tiff_pages import UnfitPageError, check_complete, page_of
 from wsi_pipeline.slides.tiff_tiles import NativeTiles, with_doubtful
 
 logging.getLogger("tifffile").setLevel(
@@ -188,23 +189,6 @@ def _check_directory(path: Path) -> None:
         )
 
 
-def check_complete(tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
-    """Refuse a file that ends before its tiles do.
-
-    Raises
-    ------
-    SlideError
-        The file is cut off.
-    """
-    ends = (np.add(page.dataoffsets, page.databytecounts).max(initial=0) for page in pages)
-    last, size_bytes = int(max(ends)), tiff.filehandle.size
-    if last > size_bytes:
-        raise SlideError(
-            f"cut off: its tiles reach to byte {last}, the file ends at {size_bytes}; "
-            "copy it again from its source"
-        )
-
-
 def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
     """Return a reader of the native tiles of a slide that OpenSlide describes, or why there is none."""
     if slide.info.format not in _PLAIN_GRIDS:
@@ -212,11 +196,11 @@ def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
     with ExitStack() as opened:
         try:
             tiff = opened.enter_context(tifffile.TiffFile(path))
-            pages = [
-                _page_of(tiff, at.size_px, level) for level, at in enumerate(slide.info.levels)
-            ]
+            pages = [page_of(tiff, at.size_px, level) for level, at in enumerate(slide.info.levels)]
+        except UnfitPageError as error:
+            return str(error)
         except Exception as error:  # noqa: BLE001  OpenSlide can read it, whatever tifffile thinks
-            return f"tifffile does not find its tiles ({error})"
+            return f"tifffile cannot read its directory ({error})"
         check_complete(tiff, pages)
         opened.pop_all()
     info = replace(
@@ -230,57 +214,6 @@ def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
         return TiffReader(tiff, pages, info=info, other=slide)
     slide.close()
     return TiffReader(tiff, pages, info=info)
-
-
-def _page_of(tiff: tifffile.TiffFile, size_px: Size, level: int) -> Any:
-    """Return the tiled 8-bit page of a level.
-
-    Philips fills levels up to whole tiles, so that two may have pages of one size: they go by their order.
-    """
-    tiled = [page for page in _all_pages(tiff) if page.is_tiled]
-    for page in tiled[level : level + 1] if tiff.is_philips else tiled:
-        if _shows(page, size_px, filled_up=tiff.is_philips) and _is_usable(page):
-            return page
-    raise ValueError(f"no tiled 8-bit page of {size_px.width} x {size_px.height} px")
-
-
-def _shows(page: Any, size_px: Size, *, filled_up: bool) -> bool:
-    more_x, more_y = page.imagewidth - size_px.width, page.imagelength - size_px.height
-    if filled_up:
-        return bool(0 <= more_x < page.tilewidth and 0 <= more_y < page.tilelength)
-    return bool(more_x == more_y == 0)
-
-
-def _is_usable(page: Any) -> bool:
-    return bool(
-        page.dtype == np.uint8
-        and page.samplesperpixel in {1, 3}
-        and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
-        and page.photometric in _DIRECT_COLOURS
-        and page.compression in _KNOWN_COMPRESSIONS
-        and _is_plain_grid(page)
-    )
-
-
-def _is_plain_grid(page: Any) -> bool:
-    """Whether a Ventana page's tiles lie side by side; other pages say nothing of it."""
-    packet = page.tags.get("XMP")
-    xml = packet.value.decode(errors="replace") if packet is not None else ""
-    overlaps = re.findall(r'Overlap[XY]="(-?\d+)"', xml)
-    return not any(map(int, overlaps)) and xml.count('AOIScanned="1"') <= 1
-
-
-def _all_pages(tiff: tifffile.TiffFile) -> Iterator[Any]:
-    for page in tiff.pages:
-        yield page.aspage()
-        for inner in page.pages or ():
-            yield inner.aspage()
-
-
-_DIRECT_COLOURS = frozenset(
-    {tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, tifffile.PHOTOMETRIC.MINISBLACK}
-)
-_KNOWN_COMPRESSIONS = frozenset({1, 5, 7, 8, 32946, 33003, 33005})
 
 
 def _bound(kept: dict[int, RgbOrError], native: NativeTiles) -> None:
