@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.slides import window_level
 from wsi_pipeline.slides.open import open_slide
 from wsi_pipeline.slides.window_level import Window, to_eight_bits, window_of
 from wsi_pipeline.stages.tile import tile_slides
@@ -81,6 +83,59 @@ def test_dicom_values_are_rescaled_before_they_are_windowed(tmp_path: Path) -> N
     )
     gray = to_eight_bits(RAMP * 2.0 - 100, Window(low=-100, high=100))
     np.testing.assert_array_equal(pixels(tmp_path / "a.dcm")[..., 0], gray)
+
+
+def test_an_empty_rescale_changes_nothing(tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm", RAMP, RescaleSlope=None, RescaleIntercept=None)
+    gray = to_eight_bits(RAMP, window_of(RAMP))
+    np.testing.assert_array_equal(pixels(tmp_path / "a.dcm")[..., 0], gray)
+
+
+def test_a_picture_is_windowed_a_few_rows_at_a_time_with_the_same_grays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = to_eight_bits(RAMP, window_of(RAMP), inverted=True)
+    for block_px in (1, 200, 777):
+        monkeypatch.setattr(window_level, "BLOCK_PX", block_px)
+        found = to_eight_bits(RAMP, window_of(RAMP), inverted=True)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "mpp", "said"),
+    [
+        ([0.05, 0.07], (70, 50), "from the file"),  # rows are apart by the first
+        ([0.143, 0.143], (None, None), "the file says 143 x 143, expected 0.01 to 100"),
+        (None, (None, None), "the file does not say"),
+    ],
+)
+def test_um_per_px_of_a_radiograph_are_its_pixel_spacing_where_plausible(
+    spacing_mm: list[float] | None,
+    mpp: tuple[float | None, float | None],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    dicom(tmp_path / "a.dcm", RAMP, PixelSpacing=spacing_mm)
+    with closing(open_slide(tmp_path / "a.dcm")) as reader:
+        assert (reader.info.mpp_x, reader.info.mpp_y) == pytest.approx(mpp)
+        assert reader.info.mpp_note == said
+
+
+def test_colours_deeper_than_8_bits_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm", RAMP, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    with pytest.raises(SlideError, match=r"expected colours of 8 bits, got 16; export it"):
+        open_slide(tmp_path / "a.dcm")
+
+
+def test_uncompressed_ybr_is_shown_in_its_colours(tmp_path: Path) -> None:
+    ycbcr = np.zeros((120, 200, 3), np.uint8) + np.array([76, 85, 255], np.uint8)  # red
+    dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="YBR_FULL")
+    data = pydicom.dcmread(tmp_path / "a.dcm")
+    data.SamplesPerPixel, data.PlanarConfiguration = 3, 0
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelData = 7, ycbcr.tobytes()
+    data.save_as(tmp_path / "a.dcm")
+    assert abs(pixels(tmp_path / "a.dcm").astype(int) - (255, 0, 0)).max() <= 2
 
 
 def test_monochrome1_is_black_where_values_are_high(tmp_path: Path) -> None:
