@@ -16,8 +16,10 @@ from wsi_pipeline.slides.openslide_backend import OpenSlideReader
 from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
 from wsi_pipeline.slides.tiff_backend import (
     BY_OPENSLIDE,
+    LayoutError,
     is_deep_gray_tiff,
     is_ome_tiff,
+    is_one_picture,
     native_tiles_of,
     open_tiff,
 )
@@ -68,7 +70,12 @@ def open_slide(path: Path) -> SlideReader:
 def _other_tiff(path: Path) -> SlideReader:
     if is_deep_gray_tiff(path):
         return open_deep_tiff(path, reason="a gray TIFF deeper than 8 bits, shown through a window")
-    return open_tiff(path, reason="a TIFF that OpenSlide does not know")
+    try:
+        return open_tiff(path, reason="a TIFF that OpenSlide does not know")
+    except LayoutError as error:
+        if not is_one_picture(path):
+            raise
+        return open_picture(path, reason=f"a TIFF of {error.got}, decoded whole")
 
 
 def _is_dicom(path: Path) -> bool:
@@ -110,10 +117,10 @@ def _native_tiles(path: Path) -> SlideReader:
 
 def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReader:
     """Return a reader of the native tiles where they are a plain grid, else OpenSlide itself."""
-    if vendor == "generic-tiff" and is_ome_tiff(path):
-        return open_tiff(path, reason="an OME-TIFF, whose µm/px and levels OpenSlide does not read")
     if vendor == "generic-tiff" and is_deep_gray_tiff(path):
         return _other_tiff(path)  # OpenSlide 4.0.1 garbles 16-bit gray tiles that the page cuts off
+    if vendor == "generic-tiff" and is_ome_tiff(path):
+        return _ome_tiff(path)
     try:
         slide = OpenSlideReader(path, reason=f"OpenSlide knows it as {vendor}")
     except SlideError as error:
@@ -128,6 +135,17 @@ def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReade
         slide.info = replace(slide.info, backend_reason=f"{slide.info.backend_reason}; {native}")
         return slide
     return native
+
+
+def _ome_tiff(path: Path) -> SlideReader:
+    """Return a reader of every level, or OpenSlide's of the finest where pixels are stored otherwise."""
+    try:
+        return open_tiff(path, reason="an OME-TIFF, whose µm/px and levels OpenSlide does not read")
+    except LayoutError as error:
+        if not is_one_picture(path):
+            raise
+        reason = f"an OME-TIFF of {error.got}, whose finest level OpenSlide reads without µm/px"
+        return OpenSlideReader(path, reason=reason)
 
 
 def open_source(source: SlideSource, *, slide_mpp: float | None) -> SlideReader:

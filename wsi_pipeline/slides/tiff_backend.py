@@ -26,7 +26,12 @@ from wsi_pipeline.slides.reader import (
     level_of,
     plausible_mpp,
 )
-from wsi_pipeline.slides.tiff_pages import UnfitPageError, check_complete, page_of
+from wsi_pipeline.slides.tiff_pages import (
+    UnfitPageError,
+    check_complete,
+    is_bare_ycbcr,
+    page_of,
+)
 from wsi_pipeline.slides.tiff_tiles import NativeTiles, with_doubtful
 
 logging.getLogger("tifffile").setLevel(
@@ -43,6 +48,23 @@ _UM_PER = {"µm": 1.0, "\u03bcm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e
 _PLAIN_GRIDS = frozenset(
     {"aperio", "generic-tiff", "philips", "ventana"}
 )  # of OpenSlide's TIFFs; others overlap or offset tiles
+
+
+_SAMPLES = {
+    tifffile.PHOTOMETRIC.MINISBLACK: (1,),
+    tifffile.PHOTOMETRIC.RGB: (3, 4),
+    tifffile.PHOTOMETRIC.YCBCR: (3,),
+}
+"""Samples a pixel by what they are."""
+
+
+class LayoutError(SlideError):
+    """A TIFF's pixels are not stored as 8-bit RGB or gray in one plane."""
+
+    @property
+    def got(self) -> str:
+        """How they are stored."""
+        return str(self).partition(", got ")[2].partition(";")[0]
 
 
 class TiffReader:
@@ -140,6 +162,12 @@ def is_ome_tiff(path: Path) -> bool:
         return False
 
 
+def is_one_picture(path: Path) -> bool:
+    """Whether a TIFF holds a single picture, all of it in its first page."""
+    with tifffile.TiffFile(path) as tiff:
+        return len(tiff.pages) == 1 and tiff.series[0].axes in {"YX", "YXS", "SYX"}
+
+
 def is_deep_gray_tiff(path: Path) -> bool:
     """Whether a TIFF's first picture is gray of more than 8 bits."""
     try:
@@ -157,8 +185,10 @@ def open_tiff(path: Path, *, reason: str) -> TiffReader:
 
     Raises
     ------
+    LayoutError
+        It is no 8-bit picture of one plane.
     SlideError
-        The file is damaged, or no 8-bit picture of one plane.
+        The file is damaged.
     """
     _check_directory(path)
     with ExitStack() as opened:
@@ -257,20 +287,18 @@ def _info(tiff: tifffile.TiffFile, pages: list[Any], reason: str) -> SlideInfo:
 
 def _check_layout(series: Any, page: Any) -> None:
     """Refuse what is no 8-bit picture of one plane."""
-    gray = page.photometric in {tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE}
-    palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-    expected = "expected 8-bit RGB or gray in one plane"
-    if series.dtype != np.uint8 or series.axes not in {"YXS", "YX"} or palette:
-        raise SlideError(
-            f"{expected}, got {series.dtype} with axes {series.axes} {series.shape}; "
-            "export the picture as 8-bit RGB"
-        )
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE or page.samplesperpixel not in {1, 3, 4}:
-        raise SlideError(
-            f"{expected}, got {page.samplesperpixel} samples of {page.photometric.name}"
-        )
-    if page.samplesperpixel > 1 and (gray or page.planarconfig == tifffile.PLANARCONFIG.SEPARATE):
-        raise SlideError(f"{expected}, got {page.samplesperpixel} separate planes")
+    if series.dtype != np.uint8 or series.axes not in {"YXS", "YX"}:
+        raise _layout_error(f"{series.dtype} with axes {series.axes} {series.shape}")
+    if page.samplesperpixel not in _SAMPLES.get(page.photometric, ()) or is_bare_ycbcr(page):
+        raise _layout_error(f"{page.samplesperpixel} samples of {page.photometric.name} a pixel")
+    if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+        raise _layout_error(f"{page.samplesperpixel} separate planes")
+
+
+def _layout_error(got: str) -> LayoutError:
+    return LayoutError(
+        f"expected 8-bit RGB or gray in one plane, got {got}; export the picture as 8-bit RGB"
+    )
 
 
 def _mpp(tiff: tifffile.TiffFile, page: Any) -> tuple[float | None, float | None]:

@@ -18,7 +18,8 @@ _DIRECT_COLOURS = frozenset(
     {tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, tifffile.PHOTOMETRIC.MINISBLACK}
 )
 _PHOTOS = "photos that overlap or lie in several areas"
-_KNOWN_COMPRESSIONS = frozenset({1, 5, 7, 8, 32773, 32946, 33003, 33005, 50000})
+_BARE = frozenset({1, 5, 8, 32773, 32946, 50000})
+_KNOWN_COMPRESSIONS = _BARE | {7, 33003, 33005}
 
 
 class UnfitPageError(ValueError):
@@ -112,6 +113,11 @@ def _unfit(page: Any) -> str | None:
     return None
 
 
+def is_bare_ycbcr(page: Any) -> bool:
+    """Whether values are Y, Cb, Cr that no decoder turns into colours, as those of JPEG do."""
+    return bool(page.photometric == tifffile.PHOTOMETRIC.YCBCR) and int(page.compression) in _BARE
+
+
 def _overlaps(page: Any) -> bool:
     """Whether a Ventana page says that its tiles overlap or belong to several areas."""
     packet = page.tags.get("XMP")
@@ -140,6 +146,7 @@ _UNFIT: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
         lambda page: page.photometric not in _DIRECT_COLOURS,
         lambda page: f"colours stored as {_name(page.photometric)}",
     ),
+    (is_bare_ycbcr, lambda _: "Y, Cb, Cr outside of a JPEG"),
     (
         lambda page: page.compression not in _KNOWN_COMPRESSIONS,
         lambda page: f"compression {_name(page.compression)}",

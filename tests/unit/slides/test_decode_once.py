@@ -28,6 +28,7 @@ from tests.writers.codings import (
     Coding,
     jpeg,
     jpeg2000,
+    to_ycbcr,
 )
 from tests.writers.jpeg import FACTORS, Colours, Marks
 from tests.writers.pixels import REAL_SLIDES, pyramid, tissue
@@ -377,6 +378,10 @@ def inverted(path: Path) -> Path:
     return write_one(path, GRAY_LEVELS[0], photometric="miniswhite")
 
 
+def bare_ycbcr(path: Path) -> Path:
+    return write_one(path, to_ycbcr(LEVELS[0]), photometric="ycbcr", subsampling=(1, 1))
+
+
 def coarse_level_of_sixteen_bits(path: Path) -> Path:
     with tifffile.TiffWriter(path) as writer:
         tags: dict[str, Any] = {"tile": (96, 128), "photometric": "rgb", "metadata": None}
@@ -390,6 +395,7 @@ UNFIT: dict[str, Write] = {
     "generic-tiff, 16 bit": sixteen_bit,
     "generic-tiff, with alpha": see_through,
     "generic-tiff, 0 is white": inverted,
+    "generic-tiff, bare Y, Cb, Cr": bare_ycbcr,
     "generic-tiff, one level of 16 bit": coarse_level_of_sixteen_bits,
     "ventana, overlapping": partial(write_bif, rgb=LEVELS[0], coding=SHARED_TABLES, overlap_px=8),
 }
@@ -397,6 +403,7 @@ UNFIT_BECAUSE = {
     "generic-tiff, planes apart": "level 0, 704 x 528 px: .* got colours in separate planes",
     "generic-tiff, 16 bit": "level 0, .* got 16 bits a sample",
     "generic-tiff, with alpha": "got 4 samples a pixel",
+    "generic-tiff, bare Y, Cb, Cr": "got Y, Cb, Cr outside of a JPEG",
     "generic-tiff, 0 is white": "got colours stored as MINISWHITE",
     "generic-tiff, one level of 16 bit": "level 1, 176 x 132 px: .* got 16 bits a sample",
     "ventana, overlapping": "got photos that overlap or lie in several areas",
