@@ -17,6 +17,7 @@ from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
 from wsi_pipeline.slides.tiff_backend import (
     BY_OPENSLIDE,
     LayoutError,
+    check_one_plane,
     is_deep_gray_tiff,
     is_ome_tiff,
     is_one_picture,
@@ -121,6 +122,8 @@ def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReade
         return _other_tiff(path)  # OpenSlide 4.0.1 garbles 16-bit gray tiles that the page cuts off
     if vendor == "generic-tiff" and is_ome_tiff(path):
         return _ome_tiff(path)
+    if vendor == "generic-tiff":
+        check_one_plane(path)
     try:
         slide = OpenSlideReader(path, reason=f"OpenSlide knows it as {vendor}")
     except SlideError as error:

@@ -162,6 +162,28 @@ def is_ome_tiff(path: Path) -> bool:
         return False
 
 
+def check_one_plane(path: Path) -> None:
+    """Refuse a TIFF without a vendor whose channels or focal planes are pages: one of them would be shown.
+
+    Raises
+    ------
+    SlideError
+        It has several gray pages of the size of its first one.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            shapes = [page.aspage().shape for page in tiff.pages]
+    except Exception:  # noqa: BLE001  whoever opens it says what is wrong with it
+        return
+    planes = shapes.count(shapes[0])
+    if planes > 1 and len(shapes[0]) == 2:
+        height, width = shapes[0]
+        raise SlideError(
+            f"expected one picture, got {planes} gray pages of {width} x {height} px, which are channels "
+            "or focal planes; export one of them, or all as 8-bit RGB"
+        )
+
+
 def is_one_picture(path: Path) -> bool:
     """Whether a TIFF holds a single picture, all of it in its first page."""
     with tifffile.TiffFile(path) as tiff:
