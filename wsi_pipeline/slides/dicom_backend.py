@@ -94,6 +94,11 @@ def _values(data: Any) -> NDArray[Any]:
         return pixels
     frame = next(generate_frames(data.PixelData, number_of_frames=1))
     values: NDArray[Any] = np.asarray(decode(frame))
+    if data.PixelRepresentation == 1 and values.dtype == np.uint16:
+        unused_bits = 16 - int(
+            data.BitsStored
+        )  # the sign is the highest one of those that are used
+        values = (values << unused_bits).view(np.int16) >> unused_bits
     return values
 
 

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -9,6 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError
@@ -83,6 +85,34 @@ def test_dicom_values_are_rescaled_before_they_are_windowed(tmp_path: Path) -> N
     )
     gray = to_eight_bits(RAMP * 2.0 - 100, Window(low=-100, high=100))
     np.testing.assert_array_equal(pixels(tmp_path / "a.dcm")[..., 0], gray)
+
+
+ENCODERS: dict[str, Callable[[NDArray[np.uint16]], bytes | bytearray]] = {
+    pydicom.uid.JPEGLossless: imagecodecs.ljpeg_encode,
+    pydicom.uid.JPEGLosslessSV1: imagecodecs.ljpeg_encode,
+    pydicom.uid.JPEGLSLossless: imagecodecs.jpegls_encode,
+    pydicom.uid.JPEG2000Lossless: lambda values: imagecodecs.jpeg2k_encode(values, level=0),
+}
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("transfer", [*ENCODERS, pydicom.uid.RLELossless])
+def test_compressed_values_of_12_bits_are_those_that_were_written(
+    transfer: str, *, signed: bool, tmp_path: Path
+) -> None:
+    stored = ((RAMP // 8) & 0xFFF).astype(np.uint16)
+    header = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed)}
+    dicom(tmp_path / "a.dcm", stored, WindowCenter=0, WindowWidth=4096, **header)
+    expected = pixels(tmp_path / "a.dcm")
+    data = pydicom.dcmread(tmp_path / "a.dcm")
+    if transfer == pydicom.uid.RLELossless:
+        data.compress(transfer)
+    else:
+        data.file_meta.TransferSyntaxUID = pydicom.uid.UID(transfer)
+        data.PixelData = encapsulate([bytes(ENCODERS[transfer](stored))])
+        data["PixelData"].VR = "OB"
+    data.save_as(tmp_path / "b.dcm")
+    np.testing.assert_array_equal(pixels(tmp_path / "b.dcm"), expected)
 
 
 def test_an_empty_rescale_changes_nothing(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pydicom
 import pytest
 from PIL import Image
 
+from tests.pipeline.runs import padded, rows_of, slides_of, stored, tile, with_status
 from tests.unit.slides.test_deep_pictures import dicom as write_radiograph
 from tests.writers.dicom import write_dicom, write_label
 from tests.writers.pixels import pyramid, tissue
+from wsi_pipeline.config import TileConfig
 from wsi_pipeline.files import sample
 from wsi_pipeline.parts import parts_of, series_file
 from wsi_pipeline.slides.find import SlideSource, find_slides
@@ -218,3 +220,24 @@ def test_a_glob_over_an_mrxs_and_its_folder_is_one_slide(tmp_path: Path) -> None
     found = find_slides([f"{tmp_path}/*"])
     assert opened(found) == {"case": "case.mrxs"}
     assert refused(found) == {}
+
+
+def test_a_run_over_folders_of_series_cuts_each_slide_once(tmp_path: Path) -> None:
+    series(tmp_path / "slides/one", number=2)
+    series(tmp_path / "slides/two", number=3)
+    config = TileConfig(tile_size=100, tissue="none", min_tissue=0, codec="zstd")
+    tile(tmp_path / "RUN", tmp_path / "slides", config=config)
+    assert (
+        with_status(tmp_path / "RUN", "done") == set(slides_of(tmp_path / "RUN")) == {"one", "two"}
+    )
+    for name in ("one", "two"):
+        rows = rows_of(tmp_path / "RUN", name)
+        for row, rgb in zip(rows, stored(tmp_path / "RUN", name), strict=True):
+            np.testing.assert_array_equal(rgb, padded(LEVELS[0], row))
+    again = tile(tmp_path / "RUN", tmp_path / "slides", config=config)
+    assert again.already_done == {"one", "two"}
+    coarse = tmp_path / "slides/two/level2.dcm"
+    coarse.write_bytes(coarse.read_bytes()[:-1] + b"\x07")
+    changed = tile(tmp_path / "RUN", tmp_path / "slides", config=config).with_status("failed")
+    assert [record.slide_id for record in changed] == ["two"]
+    assert "other content" in str(changed[0].reason)
