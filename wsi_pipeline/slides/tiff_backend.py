@@ -324,7 +324,9 @@ def _layout_error(got: str) -> LayoutError:
 
 
 def _mpp(tiff: tifffile.TiffFile, page: Any) -> tuple[float | None, float | None]:
-    """Return µm/px from OME-XML, or from the resolution tags where they state a length."""
+    """Return µm/px from OME-XML, Aperio's description, or resolution tags that state a length."""
+    if tiff.is_svs and (stated := re.search(r"\bMPP = (\d+\.?\d*)", page.description)):
+        return float(stated[1]), float(stated[1])
     if tiff.is_ome and tiff.ome_metadata:
         return _ome_length(tiff.ome_metadata, "X"), _ome_length(tiff.ome_metadata, "Y")
     um_per_unit = {2: 25_400.0, 3: 10_000.0}.get(int(page.resolutionunit))  # inch, centimetre
