@@ -29,6 +29,7 @@ from wsi_pipeline.slides.reader import (
 from wsi_pipeline.slides.tiff_pages import (
     UnfitPageError,
     check_complete,
+    check_directories,
     is_bare_ycbcr,
     page_of,
 )
@@ -217,7 +218,7 @@ def open_tiff(path: Path, *, reason: str) -> TiffReader:
         try:
             tiff = opened.enter_context(tifffile.TiffFile(path))
             pages = [level.keyframe for level in tiff.series[0].levels]
-            check_complete(tiff, pages)
+            check_directories(tiff)
             info = _info(tiff, pages, reason)
         except SlideError:
             raise

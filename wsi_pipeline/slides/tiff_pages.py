@@ -81,6 +81,27 @@ def check_complete(tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
     )
 
 
+def check_directories(tiff: tifffile.TiffFile) -> None:
+    """Refuse a file that ends before a later page does: tifffile gives the pages before it.
+
+    Raises
+    ------
+    SlideError
+        The file is cut off.
+    """
+    size_bytes = int(tiff.filehandle.size)
+    pages = list(_all_pages(tiff))
+    tiff.filehandle.seek(tiff.pages.next_page_offset)
+    pointer = tiff.filehandle.read(tiff.tiff.offsetsize)
+    following = int.from_bytes(pointer, "little" if tiff.byteorder == "<" else "big")
+    if len(pointer) < tiff.tiff.offsetsize or following >= size_bytes:
+        raise SlideError(
+            f"cut off: its page {len(tiff.pages)} begins at byte {following}, the file ends at {size_bytes}; "
+            "copy it again from its source"
+        )
+    check_complete(tiff, pages)
+
+
 def _extents(pages: Sequence[Any]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return first bytes of the tiles of all pages, in their order, and the bytes behind them."""
     starts = np.array([at for page in pages for at in page.dataoffsets], dtype=np.uint64)

@@ -30,7 +30,7 @@ from tests.writers.codings import DEFLATE, LZW, RAW, TILE_PX, Coding, jpeg, jpeg
 from tests.writers.mrxs import Camera, Mrxs, write_mrxs
 from tests.writers.pixels import pyramid, tissue
 from tests.writers.reference import grid_windows, whole
-from tests.writers.tiff import write_generic, write_ome, write_svs
+from tests.writers.tiff import write_generic, write_ome, write_philips, write_qptiff, write_svs
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
@@ -257,6 +257,18 @@ def test_a_copy_that_ends_early_is_refused_however_little_is_missing(
         open_slide(path)
     path.write_bytes(data)
     open_slide(path).close()
+
+
+@pytest.mark.parametrize("left", [0.3, 0.7, 0.9, 0.97, 0.995, 0.999])
+@pytest.mark.parametrize("write", [write_svs, write_generic, write_qptiff, write_philips])
+def test_a_copy_of_a_pyramid_that_ends_early_is_never_taken_for_a_smaller_one(
+    write: Callable[..., Path], left: float, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.tif", LEVELS, coding=jpeg("ycbcr", "420"))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * left)])
+    with pytest.raises(SlideError, match=r"cut off|is the file complete"):
+        open_slide(path)
 
 
 @pytest.mark.parametrize("harm", ["zeros", "zeros_at_the_end", "too_few_bytes"])
