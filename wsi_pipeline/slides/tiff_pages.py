@@ -90,16 +90,18 @@ def check_directories(tiff: tifffile.TiffFile) -> None:
         The file is cut off.
     """
     size_bytes = int(tiff.filehandle.size)
-    pages = list(_all_pages(tiff))
-    tiff.filehandle.seek(tiff.pages.next_page_offset)
+    check_complete(tiff, list(_all_pages(tiff)))
+    at = tiff.pages.next_page_offset  # where the last page says where the next one is, 0 for none
+    if at is None:
+        return
+    tiff.filehandle.seek(at)
     pointer = tiff.filehandle.read(tiff.tiff.offsetsize)
     following = int.from_bytes(pointer, "little" if tiff.byteorder == "<" else "big")
     if len(pointer) < tiff.tiff.offsetsize or following >= size_bytes:
         raise SlideError(
-            f"cut off: its page {len(tiff.pages)} begins at byte {following}, the file ends at {size_bytes}; "
-            "copy it again from its source"
+            f"cut off: its page {len(tiff.pages)} should begin at byte {following}, "
+            f"the file ends at {size_bytes}; copy it again from its source"
         )
-    check_complete(tiff, pages)
 
 
 def _extents(pages: Sequence[Any]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
