@@ -186,9 +186,10 @@ def check_one_plane(path: Path) -> None:
 
 
 def is_one_picture(path: Path) -> bool:
-    """Whether a TIFF holds a single picture, all of it in its first page."""
+    """Whether a TIFF holds a single picture of at most 8 bits, all of it in its first page."""
     with tifffile.TiffFile(path) as tiff:
-        return len(tiff.pages) == 1 and tiff.series[0].axes in {"YX", "YXS", "SYX"}
+        axes, dtype = tiff.series[0].axes, tiff.series[0].dtype
+        return len(tiff.pages) == 1 and axes in {"YX", "YXS", "SYX"} and dtype.itemsize == 1
 
 
 def is_deep_gray_tiff(path: Path) -> bool:
