@@ -14,6 +14,7 @@ from pathlib import Path
 import google_crc32c
 
 from wsi_pipeline.errors import OutputError, SlideError
+from wsi_pipeline.parts import parts_of
 
 TEMPORARY_PREFIX = ".tmp-"
 """Begins the name of every file that is still being written; host and process follow."""
@@ -174,7 +175,7 @@ def sample(path: Path) -> Sample:
     digest = hashlib.sha256()
     size_bytes = mtime_ns = 0
     with _readable():
-        for part in _parts(path):
+        for part in parts_of(path):
             status = part.stat()
             size_bytes += status.st_size
             mtime_ns = max(mtime_ns, status.st_mtime_ns)
@@ -190,19 +191,11 @@ def sample(path: Path) -> Sample:
 def _crc32c(path: Path) -> int:
     checksum = 0
     with _readable():
-        for part in _parts(path):
+        for part in parts_of(path):
             with part.open("rb") as handle:
                 while block := handle.read(_BLOCK_BYTES):
                     checksum = int(google_crc32c.extend(checksum, block))
     return checksum
-
-
-def _parts(path: Path) -> list[Path]:
-    """Return a slide's files: an MRXS keeps its pixels in a folder of its name."""
-    folder = path.with_suffix("")
-    if path.suffix.lower() != ".mrxs" or not folder.is_dir():
-        return [path]
-    return [path, *sorted(part for part in folder.iterdir() if part.is_file())]
 
 
 @contextmanager

@@ -1,9 +1,13 @@
+import tracemalloc
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.strategies import block_means, noise, seeds
+from wsi_pipeline import pixels
 from wsi_pipeline.pixels import on_white, resized_by_area, to_gray
 
 sides = st.integers(1, 12)
@@ -22,6 +26,25 @@ def test_what_is_opaque_keeps_its_colour_and_what_is_transparent_is_white(seed: 
     rgb = noise(seed, height=5, width=7)
     assert np.array_equal(on_white(with_alpha(rgb, 255)), rgb)
     assert (on_white(with_alpha(rgb, 0)) == 255).all()
+
+
+def test_rows_are_laid_on_white_a_few_at_a_time_with_the_same_pixels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rgba = np.dstack([noise(1, height=50, width=7), noise(2, height=50, width=7)[..., 0]])
+    expected = on_white(rgba)
+    for block_px in (1, 7, 20, 7 * 49):
+        monkeypatch.setattr(pixels, "BLOCK_PX", block_px)
+        np.testing.assert_array_equal(on_white(rgba), expected)
+
+
+def test_laying_on_white_takes_little_more_memory_than_the_pictures() -> None:
+    rgba = np.full((3000, 2000, 4), 128, np.uint8)
+    tracemalloc.start()
+    rgb = on_white(rgba)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < rgb.nbytes + 32 * pixels.BLOCK_PX
 
 
 @given(seeds, sides, sides, st.integers(1, 9))

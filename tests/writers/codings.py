@@ -90,10 +90,16 @@ def _predicted(rgb: Rgb) -> bytes:
     return bytes(imagecodecs.lzw_encode(imagecodecs.delta_encode(rgb, axis=1).tobytes()))
 
 
+def _packed(rgb: Rgb) -> bytes:
+    return b"".join(bytes(imagecodecs.packbits_encode(row.tobytes())) for row in rgb)
+
+
 RAW = Coding(compression=1, encode=lambda rgb: rgb.tobytes())
 LZW = Coding(compression=5, encode=lambda rgb: bytes(imagecodecs.lzw_encode(rgb.tobytes())))
 LZW_PREDICTED = Coding(compression=5, encode=_predicted, predictor=True)
 DEFLATE = Coding(compression=8, encode=lambda rgb: bytes(imagecodecs.zlib_encode(rgb.tobytes())))
+PACKBITS = Coding(compression=32773, encode=_packed)
+ZSTD = Coding(compression=50000, encode=lambda rgb: bytes(imagecodecs.zstd_encode(rgb.tobytes())))
 GRAY_JPEG = Coding(compression=7, encode=_gray_jpeg, photometric="minisblack", lossless=False)
 GRAY_DEFLATE = Coding(
     compression=8,

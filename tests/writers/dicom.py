@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from tests.writers.jpeg import encoded
-from wsi_pipeline.geometry import Rgb
+from wsi_pipeline.geometry import WHITE, Rgb
 
 Transfer: TypeAlias = Literal["jpeg", "none"]
 """JPEG baseline of Y, Cb, Cr at 4:2:2, or bare pixels."""
@@ -29,16 +29,35 @@ _ROOT = "1.2.826.0.1.3680043.8.498."  # pydicom's, for what has none of its own
 
 
 def write_dicom(
-    folder: Path, levels: Sequence[Rgb], *, transfer: Transfer, tile_px: int = 128
+    folder: Path,
+    levels: Sequence[Rgb],
+    *,
+    transfer: Transfer,
+    tile_px: int = 128,
+    names: str = "level",
+    series: int = 2,
 ) -> Path:
-    """Write one file per level into a new folder and return the finest level's."""
-    folder.mkdir()
-    paths = [folder / f"level{index}.dcm" for index in range(len(levels))]
+    """Write one file per level, ``names`` and a number, and return the finest level's."""
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{names}{index}.dcm" for index in range(len(levels))]
     for index, (path, level) in enumerate(zip(paths, levels, strict=True)):
         dataset = _described(level, index, levels[0].shape[1] / level.shape[1], tile_px)
+        dataset.SeriesInstanceUID = f"{_ROOT}{series}"
         _put_pixels(dataset, list(_tiles(level, tile_px)), transfer)
         dataset.save_as(path, enforce_file_format=True)
     return paths[0]
+
+
+def write_label(path: Path, *, series: int = 2) -> Path:
+    """Write the picture of a label, as a file of a series."""
+    label = np.full((64, 96, 3), WHITE, np.uint8)
+    dataset = _described(label, 0, 1, 128)
+    dataset.SeriesInstanceUID = f"{_ROOT}{series}"
+    dataset.SOPInstanceUID = f"{_ROOT}9"
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
+    _put_pixels(dataset, list(_tiles(label, 128)), "none")
+    dataset.save_as(path, enforce_file_format=True)
+    return path
 
 
 def _described(level: Rgb, index: int, shrink: float, tile_px: int) -> Dataset:
@@ -47,7 +66,6 @@ def _described(level: Rgb, index: int, shrink: float, tile_px: int) -> Dataset:
     dataset.SOPClassUID = VLWholeSlideMicroscopyImageStorage
     dataset.SOPInstanceUID = f"{_ROOT}3.{index + 1}"
     dataset.StudyInstanceUID = f"{_ROOT}1"
-    dataset.SeriesInstanceUID = f"{_ROOT}2"
     dataset.FrameOfReferenceUID = f"{_ROOT}4"
     dataset.Modality = "SM"
     kind = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]

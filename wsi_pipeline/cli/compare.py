@@ -43,3 +43,5 @@ def compare_backends(
     for result in results:
         told = "" if result.cpu_ms is not None else "not compared: "
         console.say(f"{result.backend}: {told}{result.note}")
+        if result.failure is not None:
+            console.say(f"  cannot read {result.failed} of {result.tiles}: {result.failure}")

@@ -1,5 +1,6 @@
 """``wsi-pipeline info``."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -7,13 +8,16 @@ import typer
 from wsi_pipeline.cli import options
 
 if TYPE_CHECKING:
-    from wsi_pipeline.slides.reader import SlideInfo
+    from wsi_pipeline.slides.reader import SlideInfo, SlideReader
+
+_MOST_DECODED_PX = 1 << 24  # a flat picture has to be decoded whole: 0.1 s
 
 
 def info(slides: options.SLIDES, json: options.JSON = False) -> None:
     """Say what each slide is: what reads it and why, size, levels, µm per pixel, bounds, scanner."""
     from wsi_pipeline.cli import console
     from wsi_pipeline.errors import SlideError
+    from wsi_pipeline.parts import parts_of
     from wsi_pipeline.slides.find import find_slides
     from wsi_pipeline.slides.open import open_source
 
@@ -27,7 +31,8 @@ def info(slides: options.SLIDES, json: options.JSON = False) -> None:
         except SlideError as error:
             values.append({**entry, "error": str(error)})
             continue
-        values.append({**entry, **_described(reader.info)})
+        entry["files"] = len(parts_of(Path(source.path)))
+        values.append({**entry, **_described(reader.info), "label_mask": _label_mask(reader)})
         reader.close()
     if json:
         console.print_json(values)
@@ -35,6 +40,22 @@ def info(slides: options.SLIDES, json: options.JSON = False) -> None:
         for entry in values:
             _show(entry)
     raise typer.Exit(1 if any("error" in entry for entry in values) else 0)
+
+
+def _label_mask(reader: "SlideReader") -> str | None:
+    """Return why a slide of one channel is a label mask, None where it is none or not cheap to tell."""
+    from wsi_pipeline.errors import SlideError
+    from wsi_pipeline.slides.overview import stored_pixels
+    from wsi_pipeline.tissue.segment import class_raster_reason
+
+    info = reader.info
+    is_large = info.backend == "flat" and info.size0.width * info.size0.height > _MOST_DECODED_PX
+    if info.channels > 1 or is_large:
+        return None
+    try:
+        return class_raster_reason(stored_pixels(reader), channels=info.channels)
+    except SlideError:  # a flat picture that cannot be decoded
+        return None
 
 
 def _described(slide: "SlideInfo") -> dict[str, Any]:
@@ -85,6 +106,8 @@ def _show(entry: dict[str, Any]) -> None:
         "bounds": "x {} y {} width {} height {}".format(*entry["bounds"]),
         "objective": entry["objective_power"] and f"{entry['objective_power']:g} x",
         "scanner": entry["scanner"],
+        "files": entry["files"] if entry["files"] > 1 else None,
+        "refused": entry["label_mask"],
         "images": ", ".join(entry["associated"]),
         "ICC": entry["icc_profile_bytes"] and f"{entry['icc_profile_bytes']} bytes, not applied",
     }

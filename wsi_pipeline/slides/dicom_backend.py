@@ -1,6 +1,7 @@
 """Single DICOM pictures, such as radiographs, as slides of one level; whole-slide DICOM is OpenSlide's."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydicom.encaps import generate_frames
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Rgb, Size
 from wsi_pipeline.slides.flat_backend import FlatReader, check_size, flat_info, gray_as_rgb
+from wsi_pipeline.slides.reader import SlideInfo, plausible_mpp
 from wsi_pipeline.slides.window_level import Window, to_eight_bits, window_of
 
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
@@ -50,8 +52,19 @@ def open_dicom(path: Path, *, reason: str) -> FlatReader:
         )
     check_size(size)
     channels = int(header.get("SamplesPerPixel", 1))
+    bits = int(header.get("BitsAllocated", 8))
+    if channels > 1 and bits != 8:
+        raise SlideError(f"expected colours of 8 bits, got {bits}; export it as 8-bit PNG")
     info = flat_info(size, reason=reason, kind="dicom", channels=channels)
-    return FlatReader(info=info, decode=lambda: _decoded(path))
+    return FlatReader(info=_with_spacing(info, header), decode=lambda: _decoded(path))
+
+
+def _with_spacing(info: SlideInfo, header: Any) -> SlideInfo:
+    """Return the same picture with µm/px from PixelSpacing: rows, then columns, in mm (PS3.3 10.7.1.3)."""
+    spacing = header.get("PixelSpacing") or (None, None)
+    down, across = (None if each is None else 1e3 * float(each) for each in spacing)
+    mpp_x, mpp_y, note = plausible_mpp(across, down)
+    return replace(info, mpp_x=mpp_x, mpp_y=mpp_y, mpp_note=note)
 
 
 def _decoded(path: Path) -> Rgb:
@@ -64,7 +77,10 @@ def _decoded(path: Path) -> Rgb:
         ) from error
     if values.ndim == 3:
         return np.asarray(values[..., :3], dtype=np.uint8)
-    values = values * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0))
+    # An element may be there and empty.
+    slope, intercept = data.get("RescaleSlope"), data.get("RescaleIntercept")
+    if slope is not None or intercept is not None:
+        values = values * float(1 if slope is None else slope) + float(intercept or 0)
     inverted = data.PhotometricInterpretation == "MONOCHROME1"
     return gray_as_rgb(
         to_eight_bits(values, _stated_window(data) or window_of(values), inverted=inverted)
@@ -78,6 +94,11 @@ def _values(data: Any) -> NDArray[Any]:
         return pixels
     frame = next(generate_frames(data.PixelData, number_of_frames=1))
     values: NDArray[Any] = np.asarray(decode(frame))
+    if data.PixelRepresentation == 1 and values.dtype == np.uint16:
+        unused_bits = 16 - int(
+            data.BitsStored
+        )  # the sign is the highest one of those that are used
+        values = (values << unused_bits).view(np.int16) >> unused_bits
     return values
 
 

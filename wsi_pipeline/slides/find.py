@@ -2,18 +2,24 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.parts import dicom_series, parts_of
 from wsi_pipeline.slides.names import slide_ids
 from wsi_pipeline.slides.table import TABLE_SUFFIXES, read_slide_table
 
-_SCANNERS = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm", ".czi"}
-SLIDE_SUFFIXES = frozenset(_SCANNERS | {".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+_NAMES_ITS_PARTS = {".vms", ".vmu"}
+_SCANNERS = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".dcm", ".czi", ".qptiff"}
+SLIDE_SUFFIXES = frozenset(
+    _SCANNERS | _NAMES_ITS_PARTS | {".tif", ".tiff", ".png", ".jpg", ".jpeg"}
+)
 """Names that a folder is searched for; what a file really is, its content tells."""
 
 
@@ -23,6 +29,12 @@ class Refusal:
 
     status: Literal["skipped", "failed"]
     reason: str
+
+
+_NO_LEVEL = Refusal(
+    status="skipped",
+    reason="a DICOM series of labels or overviews only; name the file itself to have it tried",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +69,8 @@ class _Candidate:
     mpp: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     refused: Refusal | None = None
+    called_by: str | None = None
+    """The path that names it, where that is not its own."""
 
 
 def find_slides(
@@ -67,7 +81,8 @@ def find_slides(
     Parameters
     ----------
     arguments
-        What the user named. Folders are searched with their subfolders.
+        What the user named. Folders are searched with their subfolders; of a slide of several files one
+        is taken, of a DICOM series the finest level.
     known
         Path to slide_id of an earlier run on the same run directory: those names stay.
 
@@ -82,6 +97,7 @@ def find_slides(
         for candidate in map(_with_usable_name, _candidates(argument)):
             before = unique.get(candidate.path, candidate)
             unique[candidate.path] = _said_more(before, candidate)
+    unique = _one_per_series(_without_parts(unique))
     if not unique:
         raise ConfigError(
             f"no files in {', '.join(arguments)}; name slides, folders, globs or a table"
@@ -93,7 +109,9 @@ def find_slides(
             f"no slides in {', '.join(arguments)}; "
             f"looked for files ending in {' '.join(sorted(SLIDE_SUFFIXES))}"
         )
-    ids = slide_ids({each.path: each.slide_id for each in slides}, known or {})
+    called_by = {each.path: each.called_by for each in slides if each.called_by is not None}
+    given = {each.path: each.slide_id for each in slides}
+    ids = slide_ids(given, known or {}, called_by=called_by)
     rest = {each.path: each.slide_id for each in others}
     ids |= slide_ids(rest, known or {}, taken=frozenset(ids.values()))
     sources = [
@@ -155,6 +173,55 @@ def _with_usable_name(candidate: _Candidate) -> _Candidate:
         return candidate
     reason = "its name is not UTF-8, as old Windows shares write them; rename the file"
     return replace(candidate, path=readable, refused=Refusal(status="failed", reason=reason))
+
+
+def _without_parts(found: Mapping[str, _Candidate]) -> dict[str, _Candidate]:
+    """Leave out pictures that a VMS or VMU names and what lies in the folder of an MRXS."""
+    parts: set[str] = set()
+    folders: set[str] = set()
+    for path in map(Path, found):
+        suffix = path.suffix.lower()
+        if suffix in _NAMES_ITS_PARTS:
+            with suppress(OSError):  # whoever opens it says what is wrong with it
+                parts.update(map(_absolute, parts_of(path)[1:]))
+        elif suffix == ".mrxs":
+            folders.add(str(path.with_suffix("")))
+    return {
+        path: each
+        for path, each in found.items()
+        if each.named == Named.IN_TABLE or not (path in parts or os.path.dirname(path) in folders)  # noqa: PTH120  a string's
+    }
+
+
+def _one_per_series(found: Mapping[str, _Candidate]) -> dict[str, _Candidate]:
+    """Keep one file of each whole-slide DICOM series: what the user said most of, or the finest level."""
+    kept = dict(found)
+    many: list[str] = []
+    files = (Path(path) for path, each in found.items() if each.refused is None)
+    for series in dicom_series(path for path in files if path.suffix.lower() == ".dcm"):
+        members = [found[str(file.path)] for file in series]
+        most = max(member.named for member in members)
+        chosen = [member for member in members if member.named == most]
+        if most != Named.IN_TABLE:
+            del chosen[1:]
+        for member in members:
+            if member not in chosen:
+                del kept[member.path]
+        if most == Named.BY_FOLDER and not series[0].is_level:
+            kept[chosen[0].path] = replace(chosen[0], refused=_NO_LEVEL)
+        elif len(members) > 1 and most != Named.IN_TABLE:
+            many.append(chosen[0].path)
+    return kept | _called_by_folders(kept, many)
+
+
+def _called_by_folders(found: Mapping[str, _Candidate], many: list[str]) -> dict[str, _Candidate]:
+    """Return slides of several files named for their folder, where that holds no other slide."""
+    slides = Counter(Path(path).parent for path, each in found.items() if each.refused is None)
+    return {
+        path: replace(found[path], called_by=f"{Path(path).parent}.dcm")
+        for path in many
+        if slides[Path(path).parent] == 1
+    }
 
 
 def _in_folder(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[_Candidate]:

@@ -83,7 +83,7 @@ def check_size(size: Size) -> None:
 
 
 def open_picture(path: Path, *, reason: str) -> FlatReader:
-    """Return a reader of a PNG or JPEG.
+    """Return a reader of a PNG, a JPEG or a small TIFF.
 
     Raises
     ------
@@ -116,6 +116,7 @@ def open_deep_tiff(path: Path, *, reason: str) -> FlatReader:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]
             shape, axes = series.shape, series.axes
+            inverted = series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     except Exception as error:
         raise SlideError(f"tifffile cannot open it ({error}); is the file complete?") from error
     if axes != "YX":
@@ -132,7 +133,7 @@ def open_deep_tiff(path: Path, *, reason: str) -> FlatReader:
             raise SlideError(
                 f"its pixels cannot be decoded ({error}); the file is damaged or cut off"
             ) from error
-        return gray_as_rgb(to_eight_bits(values, window_of(values)))
+        return gray_as_rgb(to_eight_bits(values, window_of(values), inverted=inverted))
 
     return FlatReader(info=flat_info(size, reason=reason, kind="tiff", channels=1), decode=decode)
 

@@ -16,15 +16,18 @@ _SAME_ASPECT = 0.02  # masks are drawn on rounded thumbnails: one pixel in fifty
 
 
 def mask_path(folder: Path, slide_id: str) -> Path:
-    """Return a slide's mask in a folder of masks.
+    """Return a slide's mask in a folder of masks; its ending may be in capitals.
 
     Raises
     ------
     SlideError
         There is none, or more than one.
     """
-    found = [folder / f"{slide_id}{suffix}" for suffix in MASK_SUFFIXES]
-    found = [path for path in found if path.is_file()]
+    endings = [spelt for suffix in MASK_SUFFIXES for spelt in (suffix, suffix.upper())]
+    tried = [folder / f"{slide_id}{ending}" for ending in endings]
+    # Where the disk does not tell capitals apart, both spellings are one file.
+    found = list({path.stat().st_ino: path for path in reversed(tried) if path.is_file()}.values())
+    found.reverse()
     if len(found) != 1:
         names = " and ".join(path.name for path in found) or "none"
         raise SlideError(f"mask: expected one file {slide_id}.png or .tif in {folder}, got {names}")

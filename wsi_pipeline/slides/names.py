@@ -15,6 +15,7 @@ def slide_ids(
     known: Mapping[str, str],
     *,
     taken: frozenset[str] = frozenset(),
+    called_by: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return path to slide_id: the table's, the earlier run's, or the shortest name that is unique.
 
@@ -30,6 +31,8 @@ def slide_ids(
         Path to slide_id of an earlier run.
     taken
         Names that other files have.
+    called_by
+        Path to the path that gives the name in its place: a slide of several files is its folder's.
 
     Raises
     ------
@@ -44,7 +47,8 @@ def slide_ids(
             f"slide_id: expected one per slide, got {', '.join(sorted(repeated))} more than once"
         )
     others = [path for path in paths if path not in given]
-    named = _unique_names(others, taken=taken | set(given.values()))
+    shown = {path: path for path in others} | dict(called_by or {})
+    named = _unique_names(others, shown, taken=taken | set(given.values()))
     fixed = {path: known[path] for path in others if path in known}
     owners = {*known.values(), *fixed.values()}
     moved = [path for path in others if path not in fixed and named[path] in owners]
@@ -52,15 +56,17 @@ def slide_ids(
     kept = (
         taken | set(given.values()) | owners | {named[path] for path in others if path not in moved}
     )
-    return {**given, **named, **_unique_names(moved, taken=kept)}
+    return {**given, **named, **_unique_names(moved, shown, taken=kept)}
 
 
-def _unique_names(paths: Sequence[str], *, taken: Set[str]) -> dict[str, str]:
+def _unique_names(
+    paths: Sequence[str], shown: Mapping[str, str], *, taken: Set[str]
+) -> dict[str, str]:
     """Return the shortest name of each path that no other one has and that is not taken."""
     names: dict[str, str] = {}
     left, depth = list(paths), 0
     while left:
-        tried = {path: _name(path, depth) for path in left}
+        tried = {path: _name(shown[path], depth, path) for path in left}
         count = Counter(tried.values())
         settled = {
             path: name
@@ -89,14 +95,14 @@ def _refuse_renaming(ids: Mapping[str, str], known: Mapping[str, str]) -> None:
             )
 
 
-def _name(path: str, depth: int) -> str:
+def _name(shown: str, depth: int, path: str) -> str:
     """Return the stem with ``depth`` things around it that tell it apart, at last a digest of the path.
 
-    >>> [_name("/data/north/a.svs", depth) for depth in (0, 1, 2, 3)]
+    >>> [_name("/data/north/a.svs", depth, "/data/north/a.svs") for depth in (0, 1, 2, 3)]
     ['a', 'north_a', 'north_a.svs', 'data_north_a.svs']
     """
-    parts = [part for part in Path(path).parts if part != "/"]
-    stem = Path(path).stem.removesuffix(".ome").lstrip("._") or "slide"
+    parts = [part for part in Path(shown).parts if part != "/"]
+    stem = Path(shown).stem.removesuffix(".ome").lstrip("._") or "slide"
     names = [
         stem,
         "_".join([*parts[-2:-1], stem]),

@@ -15,8 +15,12 @@ from wsi_pipeline.slides.flat_backend import open_deep_tiff, open_picture
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
 from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
 from wsi_pipeline.slides.tiff_backend import (
+    BY_OPENSLIDE,
+    LayoutError,
+    check_one_plane,
     is_deep_gray_tiff,
     is_ome_tiff,
+    is_one_picture,
     native_tiles_of,
     open_tiff,
 )
@@ -28,6 +32,13 @@ MPP_FROM_TABLE = f"from {_TABLE}"
 
 _CZI_MAGIC = b"ZISRAWFILE"
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_BEGINNINGS: dict[str, bytes | tuple[bytes, ...]] = {
+    BY_OPENSLIDE: _TIFF_MAGIC,
+    "tifffile": _TIFF_MAGIC,
+    "pylibCZIrw": _CZI_MAGIC,
+    "flat": tuple(_FLAT_MAGIC),
+}
+_FOR_COMPARISON = "opened for comparison"
 
 
 def open_slide(path: Path) -> SlideReader:
@@ -60,7 +71,12 @@ def open_slide(path: Path) -> SlideReader:
 def _other_tiff(path: Path) -> SlideReader:
     if is_deep_gray_tiff(path):
         return open_deep_tiff(path, reason="a gray TIFF deeper than 8 bits, shown through a window")
-    return open_tiff(path, reason="a TIFF that OpenSlide does not know")
+    try:
+        return open_tiff(path, reason="a TIFF that OpenSlide does not know")
+    except LayoutError as error:
+        if not is_one_picture(path):
+            raise
+        return open_picture(path, reason=f"a TIFF of {error.got}, decoded whole")
 
 
 def _is_dicom(path: Path) -> bool:
@@ -73,25 +89,28 @@ def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
     """Return every backend by name with its reader of the file, or why it does not open it."""
     head = _head(path)
     ways: dict[str, Callable[[], SlideReader]] = {
-        "tiff tiles": lambda: _native_tiles(path),
-        "openslide": lambda: OpenSlideReader(path, reason="asked for"),
-        "tifffile": lambda: open_tiff(path, reason="asked for"),
+        BY_OPENSLIDE: lambda: _native_tiles(path),
+        "openslide": lambda: OpenSlideReader(path, reason=_FOR_COMPARISON),
+        "tifffile": lambda: open_tiff(path, reason=_FOR_COMPARISON),
+        "pylibCZIrw": lambda: CziReader(path, reason=_FOR_COMPARISON),
+        "flat": lambda: open_picture(path, reason=_FOR_COMPARISON),
     }
-    if head.startswith(_CZI_MAGIC):
-        ways["czi"] = lambda: CziReader(path, reason="asked for")
-    if head.startswith(tuple(_FLAT_MAGIC)):
-        ways["flat"] = lambda: open_picture(path, reason="asked for")
-    opened: list[tuple[str, SlideReader | SlideError]] = []
-    for name, way in ways.items():
-        try:
-            opened.append((name, way()))
-        except SlideError as error:
-            opened.append((name, error))
-    return opened
+    unlike = SlideError("the file does not begin as those that it reads")
+    return [
+        (name, _opened(way) if head.startswith(_BEGINNINGS.get(name, b"")) else unlike)
+        for name, way in ways.items()
+    ]
+
+
+def _opened(way: Callable[[], SlideReader]) -> SlideReader | SlideError:
+    try:
+        return way()
+    except SlideError as error:
+        return error
 
 
 def _native_tiles(path: Path) -> SlideReader:
-    native = native_tiles_of(path, OpenSlideReader(path, reason="asked for"))
+    native = native_tiles_of(path, OpenSlideReader(path, reason=_FOR_COMPARISON))
     if isinstance(native, str):
         raise SlideError(native)
     return native
@@ -99,16 +118,19 @@ def _native_tiles(path: Path) -> SlideReader:
 
 def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReader:
     """Return a reader of the native tiles where they are a plain grid, else OpenSlide itself."""
-    if vendor == "generic-tiff" and is_ome_tiff(path):
-        return open_tiff(path, reason="an OME-TIFF, whose µm/px and levels OpenSlide does not read")
     if vendor == "generic-tiff" and is_deep_gray_tiff(path):
         return _other_tiff(path)  # OpenSlide 4.0.1 garbles 16-bit gray tiles that the page cuts off
+    if vendor == "generic-tiff" and is_ome_tiff(path):
+        return _ome_tiff(path)
+    if vendor == "generic-tiff":
+        check_one_plane(path)
     try:
         slide = OpenSlideReader(path, reason=f"OpenSlide knows it as {vendor}")
     except SlideError as error:
         if not is_tiff:
             raise
-        return open_tiff(path, reason=f"{vendor}, which OpenSlide cannot read: {error}")
+        reason = f"OpenSlide knows it as {vendor} and cannot open it ({error.__cause__})"
+        return open_tiff(path, reason=reason)
     if not is_tiff:
         return slide
     native = native_tiles_of(path, slide)
@@ -116,6 +138,17 @@ def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReade
         slide.info = replace(slide.info, backend_reason=f"{slide.info.backend_reason}; {native}")
         return slide
     return native
+
+
+def _ome_tiff(path: Path) -> SlideReader:
+    """Return a reader of every level, or OpenSlide's of the finest where pixels are stored otherwise."""
+    try:
+        return open_tiff(path, reason="an OME-TIFF, whose µm/px and levels OpenSlide does not read")
+    except LayoutError as error:
+        if not is_one_picture(path):
+            raise
+        reason = f"an OME-TIFF of {error.got}, whose finest level OpenSlide reads without µm/px"
+        return OpenSlideReader(path, reason=reason)
 
 
 def open_source(source: SlideSource, *, slide_mpp: float | None) -> SlideReader:
@@ -149,7 +182,7 @@ def _head(path: Path) -> bytes:
     """Return the first bytes, after the questions that give a plain answer."""
     if path.is_dir():
         raise SlideError(
-            "a directory with the name of a slide; expected a file: rename it, or name the files in it"
+            "a directory, expected a file: name the files in it, or rename it if only its name is a slide's"
         )
     try:
         with path.open("rb") as handle:

@@ -88,6 +88,26 @@ def read_overview(reader: SlideReader, *, level: int, shrink: int) -> Overview:
     return overview
 
 
+def stored_pixels(reader: SlideReader) -> Rgb:
+    """Return 16 windows of the coarsest level side by side, never averaged."""
+    level = len(reader.info.levels) - 1
+    bounds_px = reader.info.bounds_px(level)
+    width, height = min(256, bounds_px.width), min(256, bounds_px.height)
+    windows = [
+        Box(
+            x=bounds_px.x + (bounds_px.width - width) * column // 3,
+            y=bounds_px.y + (bounds_px.height - height) * row // 3,
+            width=width,
+            height=height,
+        )
+        for row in range(4)
+        for column in range(4)
+    ]
+    read = reader.read_many(level, windows)
+    pixels = [each for each in read if not isinstance(each, TileError)]
+    return np.hstack(pixels) if pixels else np.full((1, 1, 3), WHITE, dtype=np.uint8)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Filler:
     """Reads parts of an overview into their place; what they share of the file is decoded once."""

@@ -26,6 +26,13 @@ from wsi_pipeline.slides.reader import (
     level_of,
     plausible_mpp,
 )
+from wsi_pipeline.slides.tiff_pages import (
+    UnfitPageError,
+    check_complete,
+    check_directories,
+    is_bare_ycbcr,
+    page_of,
+)
 from wsi_pipeline.slides.tiff_tiles import NativeTiles, with_doubtful
 
 logging.getLogger("tifffile").setLevel(
@@ -42,6 +49,23 @@ _UM_PER = {"µm": 1.0, "\u03bcm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e
 _PLAIN_GRIDS = frozenset(
     {"aperio", "generic-tiff", "philips", "ventana"}
 )  # of OpenSlide's TIFFs; others overlap or offset tiles
+
+
+_SAMPLES = {
+    tifffile.PHOTOMETRIC.MINISBLACK: (1,),
+    tifffile.PHOTOMETRIC.RGB: (3, 4),
+    tifffile.PHOTOMETRIC.YCBCR: (3,),
+}
+"""Samples a pixel by what they are."""
+
+
+class LayoutError(SlideError):
+    """A TIFF's pixels are not stored as 8-bit RGB or gray in one plane."""
+
+    @property
+    def got(self) -> str:
+        """How they are stored."""
+        return str(self).partition(", got ")[2].partition(";")[0]
 
 
 class TiffReader:
@@ -139,6 +163,35 @@ def is_ome_tiff(path: Path) -> bool:
         return False
 
 
+def check_one_plane(path: Path) -> None:
+    """Refuse a TIFF without a vendor whose channels or focal planes are pages: one of them would be shown.
+
+    Raises
+    ------
+    SlideError
+        It has several gray pages of the size of its first one.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            shapes = [page.aspage().shape for page in tiff.pages]
+    except Exception:  # noqa: BLE001  whoever opens it says what is wrong with it
+        return
+    planes = shapes.count(shapes[0])
+    if planes > 1 and len(shapes[0]) == 2:
+        height, width = shapes[0]
+        raise SlideError(
+            f"expected one picture, got {planes} gray pages of {width} x {height} px, which are channels "
+            "or focal planes; export one of them, or all as 8-bit RGB"
+        )
+
+
+def is_one_picture(path: Path) -> bool:
+    """Whether a TIFF holds a single picture of at most 8 bits, all of it in its first page."""
+    with tifffile.TiffFile(path) as tiff:
+        axes, dtype = tiff.series[0].axes, tiff.series[0].dtype
+        return len(tiff.pages) == 1 and axes in {"YX", "YXS", "SYX"} and dtype.itemsize == 1
+
+
 def is_deep_gray_tiff(path: Path) -> bool:
     """Whether a TIFF's first picture is gray of more than 8 bits."""
     try:
@@ -156,15 +209,17 @@ def open_tiff(path: Path, *, reason: str) -> TiffReader:
 
     Raises
     ------
+    LayoutError
+        It is no 8-bit picture of one plane.
     SlideError
-        The file is damaged, or no 8-bit picture of one plane.
+        The file is damaged.
     """
     _check_directory(path)
     with ExitStack() as opened:
         try:
             tiff = opened.enter_context(tifffile.TiffFile(path))
             pages = [level.keyframe for level in tiff.series[0].levels]
-            check_complete(tiff, pages)
+            check_directories(tiff)
             info = _info(tiff, pages, reason)
         except SlideError:
             raise
@@ -188,23 +243,6 @@ def _check_directory(path: Path) -> None:
         )
 
 
-def check_complete(tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
-    """Refuse a file that ends before its tiles do.
-
-    Raises
-    ------
-    SlideError
-        The file is cut off.
-    """
-    ends = (np.add(page.dataoffsets, page.databytecounts).max(initial=0) for page in pages)
-    last, size_bytes = int(max(ends)), tiff.filehandle.size
-    if last > size_bytes:
-        raise SlideError(
-            f"cut off: its tiles reach to byte {last}, the file ends at {size_bytes}; "
-            "copy it again from its source"
-        )
-
-
 def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
     """Return a reader of the native tiles of a slide that OpenSlide describes, or why there is none."""
     if slide.info.format not in _PLAIN_GRIDS:
@@ -212,11 +250,11 @@ def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
     with ExitStack() as opened:
         try:
             tiff = opened.enter_context(tifffile.TiffFile(path))
-            pages = [
-                _page_of(tiff, at.size_px, level) for level, at in enumerate(slide.info.levels)
-            ]
+            pages = [page_of(tiff, at.size_px, level) for level, at in enumerate(slide.info.levels)]
+        except UnfitPageError as error:
+            return str(error)
         except Exception as error:  # noqa: BLE001  OpenSlide can read it, whatever tifffile thinks
-            return f"tifffile does not find its tiles ({error})"
+            return f"tifffile cannot read its directory ({error})"
         check_complete(tiff, pages)
         opened.pop_all()
     info = replace(
@@ -230,57 +268,6 @@ def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
         return TiffReader(tiff, pages, info=info, other=slide)
     slide.close()
     return TiffReader(tiff, pages, info=info)
-
-
-def _page_of(tiff: tifffile.TiffFile, size_px: Size, level: int) -> Any:
-    """Return the tiled 8-bit page of a level.
-
-    Philips fills levels up to whole tiles, so that two may have pages of one size: they go by their order.
-    """
-    tiled = [page for page in _all_pages(tiff) if page.is_tiled]
-    for page in tiled[level : level + 1] if tiff.is_philips else tiled:
-        if _shows(page, size_px, filled_up=tiff.is_philips) and _is_usable(page):
-            return page
-    raise ValueError(f"no tiled 8-bit page of {size_px.width} x {size_px.height} px")
-
-
-def _shows(page: Any, size_px: Size, *, filled_up: bool) -> bool:
-    more_x, more_y = page.imagewidth - size_px.width, page.imagelength - size_px.height
-    if filled_up:
-        return bool(0 <= more_x < page.tilewidth and 0 <= more_y < page.tilelength)
-    return bool(more_x == more_y == 0)
-
-
-def _is_usable(page: Any) -> bool:
-    return bool(
-        page.dtype == np.uint8
-        and page.samplesperpixel in {1, 3}
-        and page.planarconfig == tifffile.PLANARCONFIG.CONTIG
-        and page.photometric in _DIRECT_COLOURS
-        and page.compression in _KNOWN_COMPRESSIONS
-        and _is_plain_grid(page)
-    )
-
-
-def _is_plain_grid(page: Any) -> bool:
-    """Whether a Ventana page's tiles lie side by side; other pages say nothing of it."""
-    packet = page.tags.get("XMP")
-    xml = packet.value.decode(errors="replace") if packet is not None else ""
-    overlaps = re.findall(r'Overlap[XY]="(-?\d+)"', xml)
-    return not any(map(int, overlaps)) and xml.count('AOIScanned="1"') <= 1
-
-
-def _all_pages(tiff: tifffile.TiffFile) -> Iterator[Any]:
-    for page in tiff.pages:
-        yield page.aspage()
-        for inner in page.pages or ():
-            yield inner.aspage()
-
-
-_DIRECT_COLOURS = frozenset(
-    {tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, tifffile.PHOTOMETRIC.MINISBLACK}
-)
-_KNOWN_COMPRESSIONS = frozenset({1, 5, 7, 8, 32946, 33003, 33005})
 
 
 def _bound(kept: dict[int, RgbOrError], native: NativeTiles) -> None:
@@ -324,24 +311,24 @@ def _info(tiff: tifffile.TiffFile, pages: list[Any], reason: str) -> SlideInfo:
 
 def _check_layout(series: Any, page: Any) -> None:
     """Refuse what is no 8-bit picture of one plane."""
-    gray = page.photometric in {tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE}
-    palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-    expected = "expected 8-bit RGB or gray in one plane"
-    if series.dtype != np.uint8 or series.axes not in {"YXS", "YX"} or palette:
-        raise SlideError(
-            f"{expected}, got {series.dtype} with axes {series.axes} {series.shape}; "
-            "export the picture as 8-bit RGB"
-        )
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE or page.samplesperpixel not in {1, 3, 4}:
-        raise SlideError(
-            f"{expected}, got {page.samplesperpixel} samples of {page.photometric.name}"
-        )
-    if page.samplesperpixel > 1 and (gray or page.planarconfig == tifffile.PLANARCONFIG.SEPARATE):
-        raise SlideError(f"{expected}, got {page.samplesperpixel} separate planes")
+    if series.dtype != np.uint8 or series.axes not in {"YXS", "YX"}:
+        raise _layout_error(f"{series.dtype} with axes {series.axes} {series.shape}")
+    if page.samplesperpixel not in _SAMPLES.get(page.photometric, ()) or is_bare_ycbcr(page):
+        raise _layout_error(f"{page.samplesperpixel} samples of {page.photometric.name} a pixel")
+    if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+        raise _layout_error(f"{page.samplesperpixel} separate planes")
+
+
+def _layout_error(got: str) -> LayoutError:
+    return LayoutError(
+        f"expected 8-bit RGB or gray in one plane, got {got}; export the picture as 8-bit RGB"
+    )
 
 
 def _mpp(tiff: tifffile.TiffFile, page: Any) -> tuple[float | None, float | None]:
-    """Return µm/px from OME-XML, or from the resolution tags where they state a length."""
+    """Return µm/px from OME-XML, Aperio's description, or resolution tags that state a length."""
+    if tiff.is_svs and (stated := re.search(r"\bMPP = (\d+\.?\d*)", page.description)):
+        return float(stated[1]), float(stated[1])
     if tiff.is_ome and tiff.ome_metadata:
         return _ome_length(tiff.ome_metadata, "X"), _ome_length(tiff.ome_metadata, "Y")
     um_per_unit = {2: 25_400.0, 3: 10_000.0}.get(int(page.resolutionunit))  # inch, centimetre

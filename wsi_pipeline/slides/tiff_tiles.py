@@ -66,11 +66,14 @@ class NativeTiles:
         TileError
             The bytes are cut off or damaged.
         """
-        count = int(self._page.databytecounts[index])
-        handle.seek(self._page.dataoffsets[index])
+        at, count = int(self._page.dataoffsets[index]), int(self._page.databytecounts[index])
+        if at + count > handle.size:
+            raise TileError(
+                f"native tile {index}: expected {count} bytes from byte {at} on, "
+                f"the file ends at {handle.size}"
+            )
+        handle.seek(at)
         data = handle.read(count)
-        if len(data) < count:
-            raise TileError(f"native tile {index}: the file holds {len(data)} of its {count} bytes")
         try:
             return self._pixels(data, index)
         except TileError:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.geometry import Gray
+from wsi_pipeline.pixels import BLOCK_PX
 
 _LOW_PERCENT, _HIGH_PERCENT = 0.5, 99.5  # without the sensor's dead pixels and burnt-in marks
 
@@ -40,6 +41,10 @@ def to_eight_bits(
     [[0, 128, 255, 255]]
     """
     span = max(window.high - window.low, 1e-9)
-    scaled = np.clip((values.astype(np.float64) - window.low) / span, 0, 1)
-    gray: Gray = np.rint(255 * (1 - scaled if inverted else scaled)).astype(np.uint8)
+    gray: Gray = np.empty(values.shape, dtype=np.uint8)
+    rows = max(1, BLOCK_PX // max(1, values.shape[1]))
+    for row in range(0, values.shape[0], rows):
+        block = values[row : row + rows].astype(np.float64)
+        scaled = np.clip((block - window.low) / span, 0, 1)
+        gray[row : row + rows] = np.rint(255 * (1 - scaled if inverted else scaled))
     return gray

@@ -27,6 +27,8 @@ class BackendResult:
     tiles: int = 0
     failed: int = 0
     """Windows that it cannot read."""
+    failure: str | None = None
+    """Why, of the first of them."""
     cpu_ms: float | None = None
     """Processor time per window."""
     same: int = 0
@@ -47,7 +49,10 @@ def compare_backends(
     SlideError
         No backend opens the slide.
     """
-    default = open_slide(path)
+    try:
+        default = open_slide(path)
+    except SlideError as error:
+        raise SlideError(f"{path}: {error}") from error
     try:
         windows_px = sample_windows(
             default.info, tiles=tiles, tile_size=tile_size, overlap=overlap, seed=seed
@@ -58,7 +63,8 @@ def compare_backends(
         default.close()
     for name, opened in open_every_way(path):
         if isinstance(opened, SlideError):
-            results.append(BackendResult(backend=name, note=str(opened)))
+            if name != default.info.backend:
+                results.append(BackendResult(backend=name, note=str(opened)))
             continue
         if name != default.info.backend:
             results.append(_compared(opened, default.info, expected, windows_px))
@@ -92,7 +98,10 @@ def _compared(
 ) -> BackendResult:
     if reader.info.size0 != default.size0:
         size0 = reader.info.size0
-        note = f"sees {size0.width} x {size0.height} px, which is another picture"
+        note = (
+            f"sees {size0.width} x {size0.height} px in place of "
+            f"{default.size0.width} x {default.size0.height}, which is another picture"
+        )
         return BackendResult(backend=reader.info.backend, note=note)
     try:
         pixels, cpu_ms = _timed(reader, windows_px)
@@ -116,11 +125,13 @@ def _result(
         if not isinstance(ours, TileError) and not isinstance(theirs, TileError)
     ]
     values = sum(each.size for each in off)
+    failures = [str(each) for each in pixels if isinstance(each, TileError)]
     return BackendResult(
         backend=info.backend,
         note=info.backend_reason,
         tiles=len(pixels),
-        failed=sum(isinstance(each, TileError) for each in pixels),
+        failed=len(failures),
+        failure=failures[0] if failures else None,
         cpu_ms=cpu_ms,
         same=sum(not each.any() for each in off),
         differing=sum(np.count_nonzero(each) for each in off) / values if values else None,

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
-from wsi_pipeline.errors import SlideError, TileError
+from wsi_pipeline.errors import SlideError
 from wsi_pipeline.files import published
-from wsi_pipeline.geometry import WHITE, Box, Boxes, Mask, Rgb
+from wsi_pipeline.geometry import Boxes, Mask, Rgb
 from wsi_pipeline.pixels import resized_by_area, to_gray
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.mask_file import mask_path, read_mask
@@ -21,6 +21,7 @@ from wsi_pipeline.slides.overview import (
     histoprep_level,
     overview_level,
     read_overview,
+    stored_pixels,
 )
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
 from wsi_pipeline.tiles.grid import Edge, stride_px
@@ -210,29 +211,9 @@ def _refuse_class_raster(reader: SlideReader, overview: Overview, *, shrink: int
     channels = reader.info.channels
     if channels > 1 and overview.rgb.max() >= DARKEST_PICTURE:
         return
-    sample = overview.rgb if shrink == 1 else _stored_pixels(reader)
+    sample = overview.rgb if shrink == 1 else stored_pixels(reader)
     if reason := class_raster_reason(sample, channels=channels):
         raise SlideError(reason)
-
-
-def _stored_pixels(reader: SlideReader) -> Rgb:
-    """Return 16 windows of the coarsest level side by side, never averaged."""
-    level = len(reader.info.levels) - 1
-    bounds_px = reader.info.bounds_px(level)
-    width, height = min(256, bounds_px.width), min(256, bounds_px.height)
-    windows = [
-        Box(
-            x=bounds_px.x + (bounds_px.width - width) * column // 3,
-            y=bounds_px.y + (bounds_px.height - height) * row // 3,
-            width=width,
-            height=height,
-        )
-        for row in range(4)
-        for column in range(4)
-    ]
-    read = reader.read_many(level, windows)
-    pixels = [each for each in read if not isinstance(each, TileError)]
-    return np.hstack(pixels) if pixels else np.full((1, 1, 3), WHITE, dtype=np.uint8)
 
 
 def _segmentation(

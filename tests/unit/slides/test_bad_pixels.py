@@ -17,6 +17,7 @@ Only deflate has a checksum. Where the data is valid data of another picture, no
 
 from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,10 +30,10 @@ from tests.writers.codings import DEFLATE, LZW, RAW, TILE_PX, Coding, jpeg, jpeg
 from tests.writers.mrxs import Camera, Mrxs, write_mrxs
 from tests.writers.pixels import pyramid, tissue
 from tests.writers.reference import grid_windows, whole
-from tests.writers.tiff import write_generic, write_ome, write_svs
+from tests.writers.tiff import write_generic, write_ome, write_philips, write_qptiff, write_svs
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError, TileError
-from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.geometry import Box, Rgb, Size
 from wsi_pipeline.slides.open import open_slide
 from wsi_pipeline.slides.overview import read_overview
 from wsi_pipeline.slides.reader import RgbOrError, SlideReader
@@ -75,6 +76,21 @@ def restate(path: Path, tag: str, index: int, value: int) -> None:
         values = list(entry.value)
         values[index] = value
         entry.overwrite(values)
+
+
+def directories_first(path: Path, *, reverse: bool) -> bytes:
+    """Return a file with its tiles behind everything else, the last level's first if reversed."""
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        pages = [page.aspage() for page in tiff.pages]
+        data = path.read_bytes()
+        for page in reversed(pages) if reverse else pages:
+            offsets = []
+            for at, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+                offsets.append(len(data))
+                data += data[at : at + count]
+            page.tags["TileOffsets"].overwrite(offsets)
+    directory = path.read_bytes()
+    return directory + data[len(directory) :]
 
 
 def zeros(path: Path, index: int) -> None:
@@ -190,12 +206,68 @@ def test_without_a_codec_only_missing_bytes_can_be_noticed(opened: Opened, tmp_p
 
 @pytest.mark.parametrize("harm", [beyond_the_file, more_than_the_file])
 @pytest.mark.parametrize("name", CODINGS)
-def test_a_slide_with_a_native_tile_past_the_end_of_its_file_is_refused(
-    name: str, harm: Harm, tmp_path: Path
+@pytest.mark.parametrize("index", [0, 14, 35])
+def test_one_entry_of_the_directory_that_points_past_the_file_costs_one_native_tile(
+    index: int, name: str, harm: Harm, opened: Opened, tmp_path: Path
 ) -> None:
     path = write_svs(tmp_path / "a.svs", LEVELS, coding=CODINGS[name])
-    harm(path, 14)
+    windows = grid_windows(opened(path).info.size0, side=100, stride=60)
+    expected = list(opened(path).read_many(0, windows))
+    harm(path, index)
+    reader = opened(path)
+    assert reader.info.backend == "tiff tiles"
+    assert_only_these_fail(list(reader.read_many(0, windows)), expected, windows, {index})
+    with pytest.raises(
+        TileError, match=f"expected .* bytes from byte .*, the file ends at {path.stat().st_size}"
+    ):
+        reader.read(0, box_px(index).intersection(whole(reader.info.size0)) or box_px(index))
+
+
+def test_several_such_entries_of_a_small_slide_are_a_file_that_was_cut_off(tmp_path: Path) -> None:
+    path = write_svs(tmp_path / "a.svs", LEVELS, coding=jpeg())
+    for index in (7, 20):
+        beyond_the_file(path, index)
+    with pytest.raises(SlideError, match=r"cut off: .*copy it again"):
+        open_slide(path)
+
+
+def test_of_a_hundred_tiles_one_may_lie_past_the_file(opened: Opened, tmp_path: Path) -> None:
+    coding = replace(DEFLATE, tile_px=Size(width=32, height=32))
+    path = write_svs(tmp_path / "a.svs", LEVELS, coding=coding)  # 22 x 17 + 6 x 5 + 2 x 2
+    for index in (0, 100, 200, 373):
+        beyond_the_file(path, index)
+    assert opened(path).info.backend == "tiff tiles"
+    beyond_the_file(path, 300)
     with pytest.raises(SlideError, match="cut off: its tiles reach to byte"):
+        open_slide(path)
+
+
+@pytest.mark.parametrize("lost", ["a byte", "a tile", "a tile and a byte"])
+@pytest.mark.parametrize("order", ["finest first", "finest last"])
+def test_a_copy_that_ends_early_is_refused_however_little_is_missing(
+    order: str, lost: str, tmp_path: Path
+) -> None:
+    coding = replace(RAW, tile_px=Size(width=32, height=32))
+    path = write_generic(tmp_path / "a.tif", LEVELS[:2], coding=coding)
+    data = directories_first(path, reverse=order == "finest last")
+    tile_bytes = 32 * 32 * 3
+    less = {"a byte": 1, "a tile": tile_bytes, "a tile and a byte": tile_bytes + 1}[lost]
+    path.write_bytes(data[:-less])
+    with pytest.raises(SlideError, match=r"cut off: .*copy it again"):
+        open_slide(path)
+    path.write_bytes(data)
+    open_slide(path).close()
+
+
+@pytest.mark.parametrize("left", [0.3, 0.7, 0.9, 0.97, 0.995, 0.999])
+@pytest.mark.parametrize("write", [write_svs, write_generic, write_qptiff, write_philips])
+def test_a_copy_of_a_pyramid_that_ends_early_is_never_taken_for_a_smaller_one(
+    write: Callable[..., Path], left: float, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.tif", LEVELS, coding=jpeg("ycbcr", "420"))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * left)])
+    with pytest.raises(SlideError, match=r"cut off|is the file complete"):
         open_slide(path)
 
 

@@ -1,6 +1,8 @@
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -8,10 +10,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.slides import window_level
 from wsi_pipeline.slides.open import open_slide
 from wsi_pipeline.slides.window_level import Window, to_eight_bits, window_of
 from wsi_pipeline.stages.tile import tile_slides
@@ -81,6 +85,87 @@ def test_dicom_values_are_rescaled_before_they_are_windowed(tmp_path: Path) -> N
     )
     gray = to_eight_bits(RAMP * 2.0 - 100, Window(low=-100, high=100))
     np.testing.assert_array_equal(pixels(tmp_path / "a.dcm")[..., 0], gray)
+
+
+ENCODERS: dict[str, Callable[[NDArray[np.uint16]], bytes | bytearray]] = {
+    pydicom.uid.JPEGLossless: imagecodecs.ljpeg_encode,
+    pydicom.uid.JPEGLosslessSV1: imagecodecs.ljpeg_encode,
+    pydicom.uid.JPEGLSLossless: imagecodecs.jpegls_encode,
+    pydicom.uid.JPEG2000Lossless: lambda values: imagecodecs.jpeg2k_encode(values, level=0),
+}
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("transfer", [*ENCODERS, pydicom.uid.RLELossless])
+def test_compressed_values_of_12_bits_are_those_that_were_written(
+    transfer: str, *, signed: bool, tmp_path: Path
+) -> None:
+    stored = ((RAMP // 8) & 0xFFF).astype(np.uint16)
+    header = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": int(signed)}
+    dicom(tmp_path / "a.dcm", stored, WindowCenter=0, WindowWidth=4096, **header)
+    expected = pixels(tmp_path / "a.dcm")
+    data = pydicom.dcmread(tmp_path / "a.dcm")
+    if transfer == pydicom.uid.RLELossless:
+        data.compress(transfer)
+    else:
+        data.file_meta.TransferSyntaxUID = pydicom.uid.UID(transfer)
+        data.PixelData = encapsulate([bytes(ENCODERS[transfer](stored))])
+        data["PixelData"].VR = "OB"
+    data.save_as(tmp_path / "b.dcm")
+    np.testing.assert_array_equal(pixels(tmp_path / "b.dcm"), expected)
+
+
+def test_an_empty_rescale_changes_nothing(tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm", RAMP, RescaleSlope=None, RescaleIntercept=None)
+    gray = to_eight_bits(RAMP, window_of(RAMP))
+    np.testing.assert_array_equal(pixels(tmp_path / "a.dcm")[..., 0], gray)
+
+
+def test_a_picture_is_windowed_a_few_rows_at_a_time_with_the_same_grays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = to_eight_bits(RAMP, window_of(RAMP), inverted=True)
+    for block_px in (1, 200, 777):
+        monkeypatch.setattr(window_level, "BLOCK_PX", block_px)
+        found = to_eight_bits(RAMP, window_of(RAMP), inverted=True)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "mpp", "said"),
+    [
+        ([0.05, 0.07], (70, 50), "from the file"),  # rows are apart by the first
+        ([0.143, 0.143], (None, None), "the file says 143 x 143, expected 0.01 to 100"),
+        (None, (None, None), "the file does not say"),
+    ],
+)
+def test_um_per_px_of_a_radiograph_are_its_pixel_spacing_where_plausible(
+    spacing_mm: list[float] | None,
+    mpp: tuple[float | None, float | None],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    dicom(tmp_path / "a.dcm", RAMP, PixelSpacing=spacing_mm)
+    with closing(open_slide(tmp_path / "a.dcm")) as reader:
+        assert (reader.info.mpp_x, reader.info.mpp_y) == pytest.approx(mpp)
+        assert reader.info.mpp_note == said
+
+
+def test_colours_deeper_than_8_bits_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    dicom(tmp_path / "a.dcm", RAMP, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    with pytest.raises(SlideError, match=r"expected colours of 8 bits, got 16; export it"):
+        open_slide(tmp_path / "a.dcm")
+
+
+def test_uncompressed_ybr_is_shown_in_its_colours(tmp_path: Path) -> None:
+    ycbcr = np.zeros((120, 200, 3), np.uint8) + np.array([76, 85, 255], np.uint8)  # red
+    dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="YBR_FULL")
+    data = pydicom.dcmread(tmp_path / "a.dcm")
+    data.SamplesPerPixel, data.PlanarConfiguration = 3, 0
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelData = 7, ycbcr.tobytes()
+    data.save_as(tmp_path / "a.dcm")
+    assert abs(pixels(tmp_path / "a.dcm").astype(int) - (255, 0, 0)).max() <= 2
 
 
 def test_monochrome1_is_black_where_values_are_high(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ def test_files_are_taken_as_they_are_named_whatever_their_ending(tmp_path: Path)
 
 
 def test_a_folder_is_searched_with_its_subfolders(tmp_path: Path) -> None:
-    touch(tmp_path, "a.svs", "sub/b.NDPI", "sub/deeper/c.tiff")
-    assert ids(find_slides([str(tmp_path)])) == ["a", "b", "c"]
+    touch(tmp_path, "a.svs", "sub/b.NDPI", "sub/deeper/c.tiff", "sub/d.qptiff")
+    assert ids(find_slides([str(tmp_path)])) == ["a", "b", "c", "d"]
 
 
 def test_a_glob_is_expanded_here_as_in_the_shell(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_stack_of_planes_is_no_mask(tmp_path: Path) -> None:
         read_mask(tmp_path / "m.tif", canvas0=CANVAS0, max_side_px=4096)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".jpg", ".jpeg"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".jpg", ".jpeg", ".PNG", ".TIF"])
 def test_a_slide_has_the_mask_with_its_name(tmp_path: Path, suffix: str) -> None:
     for name in ("case 7", "case 70"):
         (tmp_path / f"{name}{suffix}").touch()
@@ -134,6 +134,16 @@ def test_no_mask_and_two_masks_are_errors_that_name_them(tmp_path: Path) -> None
     (tmp_path / "a.tif").touch()
     with pytest.raises(SlideError, match=r"got a\.png and a\.tif"):
         mask_path(tmp_path, "a")
+    (tmp_path / "b.png").touch()
+    (tmp_path / "b.PNG").touch()
+    with pytest.raises(SlideError, match=r"got b\.png and b\.PNG"):
+        mask_path(tmp_path, "b")
+
+
+def test_a_disk_that_does_not_tell_capitals_apart_holds_one_mask(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "a.PNG").hardlink_to(tmp_path / "a.png")
+    assert mask_path(tmp_path, "a") == tmp_path / "a.png"
 
 
 def save(path: Path, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Path:

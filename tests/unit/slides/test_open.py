@@ -50,7 +50,7 @@ def test_a_missing_file_is_refused_by_its_reason(tmp_path: Path) -> None:
 
 def test_a_directory_with_the_name_of_a_slide_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.svs").mkdir()
-    assert "a directory with the name of a slide" in refusal(tmp_path / "x.svs")
+    assert "a directory, expected a file" in refusal(tmp_path / "x.svs")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

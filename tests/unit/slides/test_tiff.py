@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tests.strategies import noise
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.slides.open import open_slide
 from wsi_pipeline.slides.tiff_backend import TiffReader, open_tiff
 
 PIXELS = noise(1, height=100, width=140)
@@ -117,6 +118,16 @@ def test_resolution_tags_are_um_per_px_where_they_state_a_length(
         tmp_path, PIXELS, photometric="rgb", resolution=(per_unit, per_unit), resolutionunit=unit
     )
     assert opened(path).info.mpp_x == (None if expected is None else pytest.approx(expected))
+
+
+def test_an_aperio_slide_that_openslide_refuses_keeps_its_um_per_px(tmp_path: Path) -> None:
+    about = "Aperio Image Library v12.0.15\r\n140x100 (32x32) Q=80|AppMag = 20|MPP = 0.4990"
+    options: dict[str, Any] = {"photometric": "rgb", "tile": (32, 32), "compression": "lzma"}
+    path = write(tmp_path, PIXELS, description=about, **options)
+    with closing(open_slide(path)) as reader:
+        assert (reader.info.backend, reader.info.mpp) == ("tifffile", 0.499)
+        assert "OpenSlide knows it as aperio and cannot open it" in reader.info.backend_reason
+        assert np.array_equal(reader.read(0, WHOLE), PIXELS)
 
 
 def test_levels_in_sub_ifds_are_levels(tmp_path: Path, opened: Opened) -> None:

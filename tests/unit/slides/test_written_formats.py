@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import openslide
 import pytest
+import tifffile
 
 from tests.pipeline.runs import padded, rows_of, slides_of, stored, tile
 from tests.writers import bif, dicom, mrxs_files, ndpi, scn, tiff
@@ -18,6 +19,7 @@ from tests.writers.mrxs import Camera, Mrxs, write_mrxs
 from tests.writers.pixels import pyramid, tissue
 from tests.writers.reference import ByOpenSlide, edge_windows, grid_windows, random_windows, whole
 from wsi_pipeline.config import TileConfig
+from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import WHITE, Box, Rgb, Size
 from wsi_pipeline.slides import bands
 from wsi_pipeline.slides.open import open_slide
@@ -266,6 +268,22 @@ def test_qptiff_is_read_by_its_native_tiles(opened: Opened, tmp_path: Path) -> N
         for window_px in random_windows(at.size_px, seed=level):
             expected = reference.read(level, window_px)
             np.testing.assert_array_equal(reader.read(level, window_px), expected)
+
+
+def test_channels_that_are_pages_are_refused_and_never_shown_as_levels(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.qptiff") as writer:
+        for index, level in enumerate(LEVELS):
+            for channel in range(3):
+                gray = np.ascontiguousarray(level[..., channel])
+                writer.write(
+                    gray,
+                    tile=(96, 128),
+                    subfiletype=int(index > 0),
+                    metadata=None,
+                    software="PerkinElmer-QPI",
+                )
+    with pytest.raises(SlideError, match=r"expected one picture, got 3 gray pages of 704 x 528 px"):
+        open_slide(tmp_path / "a.qptiff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
