@@ -157,13 +157,18 @@ def test_windows_read_together_are_those_read_one_by_one(
 
 
 @given(st.data(), st.integers(1, 90), st.integers(1, 64), st.integers(1, 400))
-def test_a_row_of_windows_does_not_depend_on_how_much_is_kept_in_memory(
+def test_rows_of_windows_do_not_depend_on_how_much_is_kept_in_memory(
     subject: Subject, reader: SlideReader, data: DataObject, side: int, stride: int, most: int
 ) -> None:
     y = data.draw(st.integers(0, 192 - side))
-    windows = [Box(x=x, y=y, width=side, height=side) for x in range(0, 320 - side, stride)]
+    windows = [
+        Box(x=x, y=row, width=side, height=side)
+        for row in (y, min(y + stride, 192 - side))
+        for x in range(0, 320 - side, stride)
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "BAND_PX", most)
+        patch.setattr(bands, "KEPT_BYTES", 20 * most)
         patch.setattr(tiff_backend, "KEPT_BYTES", most)
         assert_pixels(reader, 0, windows, subject)
 

@@ -10,7 +10,7 @@ import tifffile
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
 from wsi_pipeline.pixels import on_white
-from wsi_pipeline.slides.bands import read_in_bands
+from wsi_pipeline.slides.bands import read_alone, read_in_bands
 from wsi_pipeline.slides.reader import Level, RgbOrError, SlideInfo, check_window, plausible_mpp
 
 
@@ -37,8 +37,14 @@ class OpenSlideReader:
         return on_white(np.asarray(image))
 
     def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
-        """Yield the windows, neighbours read together."""
-        return read_in_bands(self, level, windows_px)
+        """Yield the windows, neighbours read together.
+
+        Not where a level's shrink is no whole number: OpenSlide takes level-0 pixels as a window's corner,
+        interpolates between the level's, and gives other pixels from another corner.
+        """
+        at = self.info.levels[level]
+        whole = at.downsample_x.is_integer() and at.downsample_y.is_integer()
+        return (read_in_bands if whole else read_alone)(self, level, windows_px)
 
     def close(self) -> None:
         """Close the handle; the next read opens it anew."""
