@@ -19,7 +19,7 @@ from PIL import Image
 from tests.strategies import inner_boxes, noise
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
-from wsi_pipeline.slides import bands, tiff_backend
+from wsi_pipeline.slides import bands, mosaic
 from wsi_pipeline.slides.drawn import write_pyramid
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.memory_backend import MemoryReader
@@ -169,7 +169,7 @@ def test_rows_of_windows_do_not_depend_on_how_much_is_kept_in_memory(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bands, "BAND_PX", most)
         patch.setattr(bands, "KEPT_BYTES", 20 * most)
-        patch.setattr(tiff_backend, "KEPT_BYTES", most)
+        patch.setattr(mosaic, "KEPT_BYTES", most)
         assert_pixels(reader, 0, windows, subject)
 
 

@@ -279,7 +279,7 @@ def test_mrxs_images_that_are_damaged_fail_alone_and_later_reads_work(
     windows = grid_windows(opened(slide.path).info.size0, side=100, stride=60)
     expected = list(opened(slide.path).read_many(0, windows))
     image = (4, 3)
-    at, count = slide.images[0, image]
+    at, count, _ = slide.images[0, image]
     bad = {
         "zeros": bytes(count),
         "random": np.random.default_rng(4).bytes(count),
@@ -304,7 +304,7 @@ def test_mrxs_images_that_are_damaged_fail_alone_and_later_reads_work(
 
 def test_an_mrxs_run_marks_the_tiles_that_touch_a_damaged_image(tmp_path: Path) -> None:
     slide = write_mrxs(tmp_path / "a.mrxs", LEVELS[0], camera=Camera())
-    at, count = slide.images[0, (4, 3)]
+    at, count, _ = slide.images[0, (4, 3)]
     overwrite(slide.data, at, bytes(count))
     tile(tmp_path / "RUN", slide.path, config=CONFIG)
     bad_px = mrxs_image(slide, (4, 3))
