@@ -17,6 +17,8 @@ from hypothesis.strategies import DataObject
 from PIL import Image
 
 from tests.strategies import inner_boxes, noise
+from tests.writers.mrxs import Camera, write_mrxs
+from tests.writers.reference import ByOpenSlide
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
 from wsi_pipeline.slides import bands, mosaic
@@ -120,7 +122,18 @@ def flat(folder: Path) -> Subject:
     return Subject(open=lambda: open_slide(path), levels=[LEVEL0], backend="flat", path=path)
 
 
-READERS = (memory, openslide, native_tiles, restated, ome, strips, flat)
+def mrxs_images(folder: Path) -> Subject:
+    slide = write_mrxs(folder / "slide.mrxs", LEVEL0, camera=Camera(images=1))
+    reference = ByOpenSlide(slide.path)  # JPEGs lose something
+    return Subject(
+        open=lambda: open_slide(slide.path),
+        levels=[reference.whole(level) for level in range(3)],
+        backend="mrxs images",
+        path=slide.data,
+    )
+
+
+READERS = (memory, openslide, native_tiles, restated, ome, strips, flat, mrxs_images)
 
 
 @pytest.fixture(scope="module", params=READERS, ids=lambda make: make.__name__)
