@@ -189,9 +189,11 @@ def _images(rgb: Rgb, photos0: Mapping[Place, Box], camera: Camera) -> dict[Plac
 
 def _seen(rgb: Rgb, box0: Box) -> Rgb:
     photo = np.full((box0.height, box0.width, 3), WHITE, np.uint8)
-    part = rgb[max(box0.y, 0) : box0.y_end, max(box0.x, 0) : box0.x_end]
-    top, left = max(-box0.y, 0), max(-box0.x, 0)
-    photo[top : top + part.shape[0], left : left + part.shape[1]] = part
+    part = box0.intersection(Box(x=0, y=0, width=rgb.shape[1], height=rgb.shape[0]))
+    if part is not None:
+        top, left = part.y - box0.y, part.x - box0.x
+        seen = rgb[part.y : part.y_end, part.x : part.x_end]
+        photo[top : top + part.height, left : left + part.width] = seen
     return photo
 
 

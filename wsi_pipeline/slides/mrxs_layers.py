@@ -33,9 +33,13 @@ class Layer:
     """Column and row of its image where it begins, ``(pieces, 2)``."""
     by_row: Integers = field(init=False, repr=False)
     """Pieces from the topmost to the lowest."""
+    rows: _Places = field(init=False, repr=False)
+    """Where they begin, in that order."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "by_row", np.argsort(self.corners[:, 1], kind="stable"))
+        by_row = np.argsort(self.corners[:, 1], kind="stable")
+        object.__setattr__(self, "by_row", by_row)
+        object.__setattr__(self, "rows", self.corners[by_row, 1])
 
     @property
     def is_whole(self) -> bool:
@@ -46,9 +50,8 @@ class Layer:
     def touched(self, window_px: Box) -> Integers:
         """Return the pieces that have pixels in a window, in the order that they are painted in."""
         width, height = self.piece_px
-        rows = self.corners[self.by_row, 1]
-        first = np.searchsorted(rows, window_px.y - height, side="right")
-        end = np.searchsorted(rows, window_px.y_end, side="left")
+        first = np.searchsorted(self.rows, window_px.y - height, side="right")
+        end = np.searchsorted(self.rows, window_px.y_end, side="left")
         near = self.by_row[first:end]
         columns = self.corners[near, 0]
         return np.sort(near[(columns > window_px.x - width) & (columns < window_px.x_end)])

@@ -118,6 +118,13 @@ def test_levels_between_pixels_are_left_to_openslide_and_the_reason_says_so(
     assert_as_openslide(path)
 
 
+def test_a_photo_at_the_corner_that_is_not_the_first_was_not_taken(tmp_path: Path) -> None:
+    camera = Camera(image_px=32, own_light=True)
+    moved = {photo: (-camera.box0(photo).x, -camera.box0(photo).y) for photo in ((2, 1), (4, 4))}
+    camera = replace(camera, moved_px=moved, unscanned={(4, 4)})
+    assert_as_openslide(write_mrxs(tmp_path / "a.mrxs", RGB, camera=camera).path)
+
+
 def test_an_image_is_decoded_once_for_all_windows(
     opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
