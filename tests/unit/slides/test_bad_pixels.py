@@ -3,16 +3,17 @@
 What is done to tiles here, a decoder can notice. Of 200 tiles (128 x 96 px of H&E) damaged at random per
 kind, these were given back as another picture and without a word; decoder versions of 0006-strict-jpeg.md:
 
-| damage | JPEG 4:2:0 | JPEG 2000 lossy | LZW | deflate | none | MRXS of JPEGs, by OpenSlide |
-|---|---|---|---|---|---|---|
-| all zeros, all random, or the first 64 bytes zeros | 0 | 0 | 0 | 0 | 200 | 0 |
-| zeros from somewhere to the end | 0 | 149, 0 where its end mark is asked for | 0 | 0 | 200 | 93 |
-| 512 bytes of zeros within | 26 | 139 | 0 | 0 | 200 | 94 |
-| 64 random bytes within | 13 | 142 | 6 | 0 | 200 | 93 |
-| one bit | 106 | 148 | 165 | 0 | 200 | 127 |
-| byte count too small | 0 | 0 | 0 | 0 | 0 | - |
+| damage | JPEG 4:2:0 | JPEG 2000 lossy | LZW | deflate | none | MRXS | MRXS by OpenSlide |
+|---|---|---|---|---|---|---|---|
+| all zeros, all random, or the first 64 bytes zeros | 0 | 0 | 0 | 0 | 200 | 0 | 0 |
+| zeros from somewhere to the end | 0 | 149, 0 where its end mark is asked for | 0 | 0 | 200 | 0 | 63 |
+| 512 bytes of zeros within | 26 | 139 | 0 | 0 | 200 | 4 | 65 |
+| 64 random bytes within | 13 | 142 | 6 | 0 | 200 | 9 | 63 |
+| one bit | 106 | 148 | 165 | 0 | 200 | 75 | 88 |
+| byte count too small | 0 | 0 | 0 | 0 | 0 | - | - |
 
-Only deflate has a checksum. Where the data is valid data of another picture, nothing can be noticed.
+MRXS are JPEGs 4:4:4, of another drawing (docs/concepts/mrxs.md). Only deflate has a checksum.
+Where the data is valid data of another picture, nothing can be noticed.
 """
 
 from collections.abc import Callable, Iterator, Set
