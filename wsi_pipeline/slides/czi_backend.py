@@ -78,21 +78,22 @@ class CziReader:
 
     def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
         """Yield the windows, neighbours read together; libCZI keeps decoded tiles for the next row."""
-        return read_in_bands(self, level, windows_px)
+        return read_in_bands(
+            self, level, windows_px, at_once=lambda hull: self._is_of_one_layer(level, hull)
+        )
 
     def close(self) -> None:
         """Close the file."""
         self._closing.close()
 
+    def _is_of_one_layer(self, level: int, window_px: Box) -> bool:
+        """Whether every part of a window is read from the layer that the whole is read from."""
+        shrink = round(self.info.levels[level].downsample_x)
+        return level == 0 or self._mosaic.deepest(shrink, window_px) == shrink
+
     def _level(self, shrink: int, window_px: Box) -> Rgb:
         """Return a window from the coarsest layer that holds all of it: scenes differ in depth."""
-        scanned = self._mosaic.covered(1, shrink, window_px, outward=False)
-        layer = next(
-            layer
-            for layer in reversed(self._mosaic.layers)
-            if layer <= shrink
-            and not (scanned & ~self._mosaic.covered(layer, shrink, window_px, outward=True)).any()
-        )
+        layer = self._mosaic.deepest(shrink, window_px)
         rgb = self._averaged(layer, shrink, window_px)
         touched = self._mosaic.covered(1, shrink, window_px, outward=True)
         if not touched.all():
@@ -158,6 +159,16 @@ class _Mosaic:
         meets = (rects[:, :2] < (box0.x_end, box0.y_end)) & (rects[:, 2:] > (box0.x, box0.y))
         found: list[list[int]] = rects[meets.all(axis=1)].tolist()
         return found
+
+    def deepest(self, shrink: int, window_px: Box) -> int:
+        """Return the coarsest layer up to a level's that holds all that was scanned of a window."""
+        scanned = self.covered(1, shrink, window_px, outward=False)
+        return next(
+            layer
+            for layer in reversed(self.layers)
+            if layer <= shrink
+            and not (scanned & ~self.covered(layer, shrink, window_px, outward=True)).any()
+        )
 
     def covered(self, layer: int, shrink: int, window_px: Box, *, outward: bool) -> Mask:
         """Return which pixels of a window a layer's tiles touch, or, not outward, cover whole."""

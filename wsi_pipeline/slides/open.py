@@ -12,6 +12,9 @@ from wsi_pipeline.slides.czi_backend import CziReader
 from wsi_pipeline.slides.dicom_backend import open_dicom
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.flat_backend import open_deep_tiff, open_picture
+from wsi_pipeline.slides.mrxs_backend import BACKEND as MRXS_IMAGES
+from wsi_pipeline.slides.mrxs_backend import FORMAT as MRXS
+from wsi_pipeline.slides.mrxs_backend import native_images_of
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
 from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, SlideReader
 from wsi_pipeline.slides.tiff_backend import (
@@ -89,8 +92,9 @@ def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
     """Return every backend by name with its reader of the file, or why it does not open it."""
     head = _head(path)
     ways: dict[str, Callable[[], SlideReader]] = {
-        BY_OPENSLIDE: lambda: _native_tiles(path),
-        "openslide": lambda: OpenSlideReader(path, reason=_FOR_COMPARISON),
+        BY_OPENSLIDE: lambda: _native(native_tiles_of(path, _by_openslide(path))),
+        MRXS_IMAGES: lambda: _native(native_images_of(path, _by_openslide(path))),
+        "openslide": lambda: _by_openslide(path),
         "tifffile": lambda: open_tiff(path, reason=_FOR_COMPARISON),
         "pylibCZIrw": lambda: CziReader(path, reason=_FOR_COMPARISON),
         "flat": lambda: open_picture(path, reason=_FOR_COMPARISON),
@@ -109,11 +113,14 @@ def _opened(way: Callable[[], SlideReader]) -> SlideReader | SlideError:
         return error
 
 
-def _native_tiles(path: Path) -> SlideReader:
-    native = native_tiles_of(path, OpenSlideReader(path, reason=_FOR_COMPARISON))
-    if isinstance(native, str):
-        raise SlideError(native)
-    return native
+def _by_openslide(path: Path) -> OpenSlideReader:
+    return OpenSlideReader(path, reason=_FOR_COMPARISON)
+
+
+def _native(reader: SlideReader | str) -> SlideReader:
+    if isinstance(reader, str):
+        raise SlideError(reader)
+    return reader
 
 
 def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReader:
@@ -131,9 +138,9 @@ def _known_by_openslide(path: Path, vendor: str, *, is_tiff: bool) -> SlideReade
             raise
         reason = f"OpenSlide knows it as {vendor} and cannot open it ({error.__cause__})"
         return open_tiff(path, reason=reason)
-    if not is_tiff:
+    if not is_tiff and vendor != MRXS:
         return slide
-    native = native_tiles_of(path, slide)
+    native = native_tiles_of(path, slide) if is_tiff else native_images_of(path, slide)
     if isinstance(native, str):
         slide.info = replace(slide.info, backend_reason=f"{slide.info.backend_reason}; {native}")
         return slide

@@ -10,8 +10,11 @@ import tifffile
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import Box, Rgb, Size
 from wsi_pipeline.pixels import on_white
-from wsi_pipeline.slides.bands import read_in_bands
+from wsi_pipeline.slides.bands import read_alone, read_in_bands
 from wsi_pipeline.slides.reader import Level, RgbOrError, SlideInfo, check_window, plausible_mpp
+
+_BETWEEN_PIXELS = {"mirax": 1, "leica": 1, "ventana": 0}
+"""The first level on which photos or areas may lie between pixels, by OpenSlide's name of the format."""
 
 
 class OpenSlideReader:
@@ -37,14 +40,24 @@ class OpenSlideReader:
         return on_white(np.asarray(image))
 
     def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
-        """Yield the windows, neighbours read together."""
-        return read_in_bands(self, level, windows_px)
+        """Yield the windows, neighbours read together where their pixels do not depend on the window."""
+        return (read_in_bands if self._is_whole(level) else read_alone)(self, level, windows_px)
 
     def close(self) -> None:
         """Close the handle; the next read opens it anew."""
         if self._slide is not None:
             self._slide.close()
             self._slide = None
+
+    def _is_whole(self, level: int) -> bool:
+        """Whether windows and native tiles begin on whole pixels, so that OpenSlide interpolates nothing.
+
+        Interpolated pixels differ by one now and then when they are read from another corner.
+        """
+        at = self.info.levels[level]
+        if not (at.downsample_x.is_integer() and at.downsample_y.is_integer()):
+            return False  # a window's corner is given in level-0 pixels
+        return level < _BETWEEN_PIXELS.get(self.info.format, len(self.info.levels))
 
     def _opened(self) -> openslide.OpenSlide:
         if self._slide is None:

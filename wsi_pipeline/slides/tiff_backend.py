@@ -5,10 +5,9 @@ tifffile says where tiles lie; OpenSlide, where it knows the file, says what the
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import tifffile
 
 from wsi_pipeline.errors import SlideError, TileError
 from wsi_pipeline.geometry import WHITE, Box, Rgb, Size
+from wsi_pipeline.slides.mosaic import Piece, read_mosaic
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
 from wsi_pipeline.slides.reader import (
     RgbOrError,
@@ -41,9 +41,6 @@ logging.getLogger("tifffile").setLevel(
 
 BY_OPENSLIDE = "tiff tiles"
 """Name of the backend that decodes tiles of files that OpenSlide describes."""
-
-KEPT_BYTES = 192 << 20
-"""Most decoded native tiles kept for later windows: two rows of a slide 100 000 px wide are 150 MB."""
 
 _UM_PER = {"µm": 1.0, "\u03bcm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "nm": 1e-3}
 _PLAIN_GRIDS = frozenset(
@@ -82,13 +79,14 @@ class TiffReader:
         """Take a page per level; ``other`` reads what the file leaves out, which is else white."""
         self.info = info
         self._tiff = tiff
+        self._other = other
         by_tag = info.backend == BY_OPENSLIDE
-        self._levels = (
+        levels = (
             with_doubtful(pages)
             if other is not None
             else [NativeTiles(page, by_tag=by_tag) for page in pages]
         )
-        self._other = other
+        self._levels = [self._mosaic(level, native) for level, native in enumerate(levels)]
 
     def read(self, level: int, window_px: Box) -> Rgb:
         """Return the window; tiles that the file leaves out are white."""
@@ -101,17 +99,7 @@ class TiffReader:
         """Yield the windows; a native tile is let go when the last window that touches it was read."""
         for window_px in windows_px:
             check_window(self.info, level, window_px)
-        native = self._levels[level]
-        touched = [list(native.touched(window_px)) for window_px in windows_px]
-        uses = Counter(index for indices in touched for index in indices)
-        kept: dict[int, RgbOrError] = {}
-        for window_px, indices in zip(windows_px, touched, strict=True):
-            yield self._assembled(level, window_px, indices, kept)
-            uses.subtract(indices)
-            for index in indices:
-                if uses[index] == 0:
-                    kept.pop(index, None)
-            _bound(kept, native)
+        return read_mosaic(self._levels[level], level, windows_px)
 
     def close(self) -> None:
         """Close the file."""
@@ -119,37 +107,48 @@ class TiffReader:
         if self._other is not None:
             self._other.close()
 
-    def _assembled(
-        self, level: int, window_px: Box, indices: list[int], kept: dict[int, RgbOrError]
-    ) -> RgbOrError:
-        """Return a window put together from its native tiles, or the first one's error."""
-        native = self._levels[level]
-        out = np.empty((window_px.height, window_px.width, 3), dtype=np.uint8)
-        for index in indices:
-            if index not in kept:
-                kept[index] = self._decoded(level, index)
-            tile = kept[index]
-            if isinstance(tile, TileError):
-                return TileError(f"level {level}, {window_px}: {tile}")
-            _paste(tile, native.box_px(index), window_px, out)
-        return out
-
-    def _decoded(self, level: int, index: int) -> RgbOrError:
-        native = self._levels[level]
-        size_px = self.info.levels[level].size_px
+    def _mosaic(self, level: int, native: NativeTiles) -> "_Tiles":
+        size_px, other = self.info.levels[level].size_px, self._other
         page_px = Box(x=0, y=0, width=size_px.width, height=size_px.height)
-        box_px = native.box_px(index).intersection(page_px) or page_px
+        handle = self._tiff.filehandle
+        return _Tiles(native=native, level=level, page_px=page_px, handle=handle, other=other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tiles:
+    """A level's native tiles side by side."""
+
+    native: NativeTiles
+    level: int
+    page_px: Box
+    handle: Any
+    other: SlideReader | None
+    has_gaps: bool = False
+
+    @property
+    def picture_bytes(self) -> int:
+        return self.native.width * self.native.height * 3
+
+    def pictures(self, window_px: Box) -> Sequence[int]:
+        return list(self.native.touched(window_px))
+
+    def pieces(self, window_px: Box) -> Iterator[Piece]:
+        for index in self.native.touched(window_px):
+            yield Piece(picture=index, box_px=self.native.box_px(index))
+
+    def decoded(self, picture: int) -> RgbOrError:
+        box_px = self.native.box_px(picture).intersection(self.page_px) or self.page_px
         try:
-            if native.is_missing(index):
-                if self._other is not None:
-                    return self._other.read(level, box_px)
+            if self.native.is_missing(picture):
+                if self.other is not None:
+                    return self.other.read(self.level, box_px)
                 return np.full((box_px.height, box_px.width, 3), WHITE, dtype=np.uint8)
-            tile = native.decode(index, self._tiff.filehandle)
+            tile = self.native.decode(picture, self.handle)
         except TileError as error:
             return error
         if tile.shape[0] < box_px.height or tile.shape[1] < box_px.width:
             return TileError(
-                f"native tile {index}: expected {box_px}, got {tile.shape[1]} x {tile.shape[0]} px"
+                f"native tile {picture}: expected {box_px}, got {tile.shape[1]} x {tile.shape[0]} px"
             )
         return tile
 
@@ -268,24 +267,6 @@ def native_tiles_of(path: Path, slide: OpenSlideReader) -> TiffReader | str:
         return TiffReader(tiff, pages, info=info, other=slide)
     slide.close()
     return TiffReader(tiff, pages, info=info)
-
-
-def _bound(kept: dict[int, RgbOrError], native: NativeTiles) -> None:
-    """Let the oldest tiles go where more are kept than memory allows; they are decoded again."""
-    most = max(1, KEPT_BYTES // (native.width * native.height * 3))
-    while len(kept) > most:
-        del kept[next(iter(kept))]
-
-
-def _paste(tile: Rgb, box_px: Box, window_px: Box, out: Rgb) -> None:
-    """Copy the part of a native tile that is inside the window."""
-    part = box_px.intersection(window_px)
-    if part is None:
-        return
-    out[
-        part.y - window_px.y : part.y_end - window_px.y,
-        part.x - window_px.x : part.x_end - window_px.x,
-    ] = tile[part.y - box_px.y : part.y_end - box_px.y, part.x - box_px.x : part.x_end - box_px.x]
 
 
 def _info(tiff: tifffile.TiffFile, pages: list[Any], reason: str) -> SlideInfo:

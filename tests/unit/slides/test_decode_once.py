@@ -41,7 +41,7 @@ from tests.writers.reference import (
 )
 from tests.writers.tiff import MPP, Missing, write_generic, write_ome, write_philips, write_svs
 from wsi_pipeline.geometry import WHITE, Box, Rgb
-from wsi_pipeline.slides import tiff_backend
+from wsi_pipeline.slides import mosaic
 from wsi_pipeline.slides.open import open_slide
 from wsi_pipeline.slides.reader import SlideReader
 from wsi_pipeline.slides.tiff_tiles import NativeTiles
@@ -319,7 +319,7 @@ def test_less_memory_gives_the_same_pixels(
     reader = opened(written(name))
     windows = grid_windows(reader.info.levels[0].size_px, side=150, stride=70)
     expected = [pixels(read) for read in reader.read_many(0, windows)]
-    monkeypatch.setattr(tiff_backend, "KEPT_BYTES", most_tiles * 128 * 96 * 3)
+    monkeypatch.setattr(mosaic, "KEPT_BYTES", most_tiles * 128 * 96 * 3)
     decodings = Decodings(monkeypatch)
     kept = []
     for read, whole_read in zip(reader.read_many(0, windows), expected, strict=True):

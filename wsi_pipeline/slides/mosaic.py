@@ -1,0 +1,105 @@
+"""Windows put together from stored pictures, each decoded once for all windows that are read together."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from wsi_pipeline.errors import TileError
+from wsi_pipeline.geometry import WHITE, Box, Rgb
+from wsi_pipeline.slides.reader import RgbOrError
+
+KEPT_BYTES = 192 << 20
+"""Most decoded pictures kept for later windows: two rows of a slide 100 000 px wide are 150 MB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A rectangle of a stored picture, and where it lies."""
+
+    picture: int
+    """Number of the picture that it is cut from."""
+    box_px: Box
+    """Its place on the level."""
+    corner: tuple[int, int] = (0, 0)
+    """Column and row of the picture where it begins."""
+
+
+class Mosaic(Protocol):
+    """One level as stored pictures."""
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether pixels may be in no piece; they are white."""
+        ...
+
+    @property
+    def picture_bytes(self) -> int:
+        """What a decoded picture takes."""
+        ...
+
+    def pictures(self, window_px: Box) -> Sequence[int]:
+        """Return the pictures that a window touches, each once."""
+        ...
+
+    def pieces(self, window_px: Box) -> Iterable[Piece]:
+        """Return what a window shows, each piece over those before it."""
+        ...
+
+    def decoded(self, picture: int) -> RgbOrError:
+        """Return a picture's pixels, all that its pieces need, or why they cannot be decoded."""
+        ...
+
+
+def read_mosaic(mosaic: Mosaic, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
+    """Yield the windows; a picture is let go when the last window that touches it was read."""
+    touched = [mosaic.pictures(window_px) for window_px in windows_px]
+    uses = Counter(picture for pictures in touched for picture in pictures)
+    kept: dict[int, RgbOrError] = {}
+    for window_px, pictures in zip(windows_px, touched, strict=True):
+        for picture in pictures:
+            if picture not in kept:
+                kept[picture] = mosaic.decoded(picture)
+            error = kept[picture]
+            if isinstance(error, TileError):
+                yield TileError(f"level {level}, {window_px}: {error}")
+                break
+        else:
+            yield _assembled(mosaic, window_px, kept)
+        uses.subtract(pictures)
+        for picture in pictures:
+            if uses[picture] == 0:
+                kept.pop(picture, None)
+        _bound(kept, mosaic.picture_bytes)
+
+
+def _assembled(mosaic: Mosaic, window_px: Box, kept: dict[int, RgbOrError]) -> Rgb:
+    out = np.empty((window_px.height, window_px.width, 3), dtype=np.uint8)
+    if mosaic.has_gaps:
+        out[:] = WHITE
+    for piece in mosaic.pieces(window_px):
+        picture = kept[piece.picture]
+        if not isinstance(picture, TileError):
+            _paste(picture, piece, window_px, out)
+    return out
+
+
+def _paste(picture: Rgb, piece: Piece, window_px: Box, out: Rgb) -> None:
+    """Copy the part of a piece that is inside the window."""
+    part = piece.box_px.intersection(window_px)
+    if part is None:
+        return
+    x, y = part.x - piece.box_px.x + piece.corner[0], part.y - piece.box_px.y + piece.corner[1]
+    out[
+        part.y - window_px.y : part.y_end - window_px.y,
+        part.x - window_px.x : part.x_end - window_px.x,
+    ] = picture[y : y + part.height, x : x + part.width]
+
+
+def _bound(kept: dict[int, RgbOrError], picture_bytes: int) -> None:
+    """Let the oldest pictures go where more are kept than memory allows; they are decoded again."""
+    most = max(1, KEPT_BYTES // picture_bytes)
+    while len(kept) > most:
+        del kept[next(iter(kept))]
