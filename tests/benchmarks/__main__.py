@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [tile|read] [--quick] [--only WORDS] [--json FILE]``, from the root."""
+"""``python -m tests.benchmarks [tile|read] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
 
 import argparse
 import json
@@ -23,12 +23,15 @@ def main() -> None:
     )
     arguments.add_argument("--quick", action="store_true", help="small slides, single runs")
     arguments.add_argument(
+        "--runs", type=int, metavar="N", help="of each figure; 3, with --quick 1"
+    )
+    arguments.add_argument(
         "--only", default="", metavar="WORDS", help="figures whose name holds these words"
     )
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     given = arguments.parse_args()
     PLACE.mkdir(exist_ok=True)
-    plan = Plan(quick=given.quick, only=given.only)
+    plan = Plan(quick=given.quick, runs=given.runs or (1 if given.quick else 3), only=given.only)
     results = [result for name in given.which or BENCHMARKS for result in BENCHMARKS[name](plan)]
     print(f"{machine()}\n\n{table(results)}")  # noqa: T201
     if given.json:

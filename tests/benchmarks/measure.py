@@ -30,14 +30,11 @@ class Plan:
     """What is measured."""
 
     quick: bool = False
-    """Small slides, single runs."""
+    """Small slides."""
+    runs: int = 3
+    """How often each figure is taken."""
     only: str = ""
     """Results whose name holds this; all of them by default."""
-
-    @property
-    def runs(self) -> int:
-        """How often each figure is taken."""
-        return 1 if self.quick else 3
 
     def wants(self, name: str) -> bool:
         """Whether a result of this name is asked for."""
