@@ -64,5 +64,7 @@ def _cut(slide: Path, *, quick: bool) -> Taken:
             return ours(slide, folder, workers=2)
         mask = np.zeros((_MASK_PX, _MASK_PX), np.uint8)
         mask[:_QUICK_ROWS] = 255
-        cv2.imwrite(str(folder / f"{slide.stem}.png"), mask)
-        return ours(slide, folder, workers=2, flags=("--tissue", str(folder), "--quiet"))
+        masks = folder / "masks"
+        masks.mkdir()
+        cv2.imwrite(str(masks / f"{slide.stem}.png"), mask)
+        return ours(slide, folder, workers=2, flags=("--tissue", str(masks), "--quiet"))

@@ -1,11 +1,10 @@
 """Who is measured: this package, and the programs and libraries beside it, all on the same tiles."""
 
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -37,26 +36,24 @@ class Taken:
 
 
 Side: TypeAlias = Callable[[Path, Path], Taken]
-"""Cuts a slide into an empty folder."""
+"""Cuts a slide into an empty folder, which the caller removes."""
 
 
 def ours(slide: Path, folder: Path, *, workers: int, flags: Sequence[str] = FLAGS) -> Taken:
     """Return what this package takes with so many workers."""
     run = folder / f"run{workers}"
     command = [sys.executable, "-m", "wsi_pipeline", "tile", str(slide), "-o", str(run), *flags]
-    taken = _taken([*command, "--workers", str(workers)], run, count=lambda: 0)
-    row = pd.read_parquet(run / "slides.parquet").iloc[0]
-    tiles = int(row["tiles"])
-    steps_ms = {step: 1e3 * float(row[f"seconds_{step}"]) / tiles for step in STEPS}
-    shutil.rmtree(run)
-    return Taken(
-        cpu_s=taken.cpu_s,
-        wall_s=taken.wall_s,
-        peak_bytes=taken.peak_bytes,
-        tiles=tiles,
-        command=taken.command,
-        steps_ms=steps_ms,
+    taken = _taken([*command, "--workers", str(workers)], count=lambda: _row(run)["tiles"])
+    row = _row(run)
+    return replace(
+        taken,
+        steps_ms={step: 1e3 * row[f"seconds_{step}"] / taken.tiles for step in STEPS},
     )
+
+
+def _row(run: Path) -> "pd.Series[Any]":
+    """Return what a run says of its only slide."""
+    return pd.read_parquet(run / "slides.parquet").iloc[0]
 
 
 def one_worker(slide: Path, folder: Path) -> Taken:
@@ -72,21 +69,21 @@ def two_workers(slide: Path, folder: Path) -> Taken:
 def histoprep(slide: Path, folder: Path) -> Taken:
     """Return what HistoPrep takes, metrics and the same JPEG quality included.
 
-    It leaves out tiles that are background and nothing else: now and then one in a corner.
+    Its threshold is set so that only what lies off the slide is background: else it leaves tiles out.
     """
     out = folder / "histoprep"
     command = [str(environment("histoprep", HISTOPREP) / "HistoPrep")]
     command += ["--input", str(slide), "--output", str(out), "--width", str(SIZE)]
     command += ["--overlap", "0.2", "--metrics", "--quality", "90", "-j", "1"]
-    command += ["--max-background", "0.999999"]
-    return _taken(command, out, count=lambda: _files(out / slide.stem / "tiles"))
+    command += ["--threshold", "255", "--max-background", "0.9999"]
+    return _taken(command, count=lambda: _files(out / slide.stem / "tiles"))
 
 
 def dzsave(slide: Path, folder: Path) -> Taken:
     """Return what libvips takes for tiles of 1023 px at stride 819; it counts overlap on both sides."""
     out = folder / "vips"
     command = [str(environment("vips", VIPS) / "python"), "-c", _DZSAVE, str(slide), str(out)]
-    return _taken(command, out, count=lambda: _files(folder / "vips_files"))
+    return _taken(command, count=lambda: _files(folder / "vips_files"))
 
 
 def parts(slide: Path, folder: Path) -> Taken:  # noqa: ARG001  a side as the others
@@ -105,18 +102,16 @@ def _files(folder: Path) -> int:
     return sum(path.is_file() for path in folder.rglob("*.jp*g"))
 
 
-def _taken(command: Sequence[str], out: Path, *, count: Callable[[], int]) -> Taken:
+def _taken(command: Sequence[str], *, count: Callable[[], int]) -> Taken:
+    """Run a command, then have its tiles counted."""
     usage = usage_of(command)
-    taken = Taken(
+    return Taken(
         cpu_s=usage.cpu_s,
         wall_s=usage.wall_s,
         peak_bytes=usage.peak_bytes,
-        tiles=count(),
+        tiles=int(count()),
         command=_shown(command),
     )
-    for left in out.parent.glob(f"{out.name}*") if taken.tiles else ():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return taken
 
 
 def _shown(command: Sequence[str]) -> str:
