@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from tests.benchmarks import read, tile
-from tests.benchmarks.measure import Plan, machine, report
+from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
 
@@ -32,10 +33,15 @@ def main() -> None:
     given = arguments.parse_args()
     PLACE.mkdir(exist_ok=True)
     plan = Plan(quick=given.quick, runs=given.runs or (1 if given.quick else 3), only=given.only)
-    results = [result for name in given.which or BENCHMARKS for result in BENCHMARKS[name](plan)]
+    results: list[Result] = []
+    for name in given.which or BENCHMARKS:
+        for result in BENCHMARKS[name](plan):
+            results.append(result)
+            print(f"{result.name}: {result.value}", file=sys.stderr, flush=True)  # noqa: T201
+            if given.json:  # anew with every result: a run takes long and may be interrupted
+                written = json.dumps(report(results), indent=2)
+                given.json.write_text(written + "\n", encoding="utf-8")
     print(f"{machine()}\n\n{table(results)}")  # noqa: T201
-    if given.json:
-        given.json.write_text(json.dumps(report(results), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,16 +27,15 @@ class Kind:
     """A function of ``make``."""
     suffix: str
     blocks: tuple[int, int]
-    """How often the mirrored tissue of 4440 x 5934 px is repeated, across and down."""
-    quick_blocks: tuple[int, int] = (1, 1)
+    """How often the mirrored tissue of 4440 x 5934 px is repeated, across and down; quick: once."""
 
     def path(self, *, quick: bool) -> Path:
         """Return the slide, which is made once."""
-        across, down = self.quick_blocks if quick else self.blocks
+        across, down = (1, 1) if quick else self.blocks
         return made(self.writer, f"{self.writer}-{across}x{down}{self.suffix}", across, down)
 
 
-JPEG_TIFF = Kind(name="JPEG TIFF", writer="tiff", suffix=".tif", blocks=(6, 5), quick_blocks=(2, 1))
+JPEG_TIFF = Kind(name="JPEG TIFF", writer="tiff", suffix=".tif", blocks=(6, 5))
 JPEG_2000 = Kind(name="JPEG 2000", writer="svs", suffix=".svs", blocks=(4, 3))
 MRXS = Kind(name="MRXS", writer="mrxs", suffix=".mrxs", blocks=(4, 3))
 CZI = Kind(name="CZI", writer="czi", suffix=".czi", blocks=(4, 3))

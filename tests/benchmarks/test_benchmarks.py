@@ -13,7 +13,7 @@ from tests.benchmarks.measure import Plan, judged, not_measured, report, usage_o
 from tests.benchmarks.peers import PeerMissingError
 from tests.benchmarks.repeating import write_repeating
 from tests.benchmarks.show import table
-from tests.benchmarks.sides import STEPS, Taken, ours
+from tests.benchmarks.sides import STEPS, Side, Taken, ours
 from wsi_pipeline.geometry import Rgb, Size
 from wsi_pipeline.slides.drawn import draw_slide
 from wsi_pipeline.slides.open import open_slide
@@ -112,6 +112,42 @@ def test_ratios_are_taken_run_by_run() -> None:
     assert found.command == "quick"
 
 
+def test_sides_are_measured_in_turns_and_a_missing_one_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    order: list[str] = []
+
+    def side(name: str) -> Side:
+        def measured(slide: Path, folder: Path) -> Taken:
+            order.append(name)
+            if name == "dzsave":
+                raise PeerMissingError(f"no libvips for {slide.name} in {folder.parent.name}")
+            steps_ms = dict.fromkeys(STEPS, 0.5)
+            return Taken(cpu_s=1.0, wall_s=1.0, tiles=1, command=name, steps_ms=steps_ms)
+
+        return measured
+
+    monkeypatch.setattr(tile, "SIDES", {name: side(name) for name in tile.SIDES})
+    monkeypatch.setattr(tile, "PLACE", tmp_path)
+    monkeypatch.setattr(subjects, "made", lambda *_: tmp_path / "slide.tif")
+    results = {each.name: each for each in tile.run(Plan(runs=2, only="JPEG TIFF"))}
+    assert order == [
+        "one",
+        "two",
+        "histoprep",
+        "dzsave",
+        "parts",
+        "one",
+        "two",
+        "histoprep",
+        "parts",
+    ]
+    assert results["against vips dzsave, JPEG TIFF"].value is None
+    assert results["against HistoPrep, JPEG TIFF"].spread == [1.0, 1.0]
+    assert results["step decode, JPEG TIFF"].value == 0.5
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("writer", SUFFIXES)
 def test_subjects_show_the_tissue_repeated(
     slides: dict[str, Path], block: Rgb, writer: str
@@ -167,5 +203,5 @@ def test_a_repeating_slide_is_small_and_opens_as_any_other(tmp_path: Path, block
 def test_results_can_be_chosen_by_name() -> None:
     plan = Plan(quick=True, only="dzsave")
     assert plan.wants("against vips dzsave, JPEG TIFF")
-    assert read.run(plan) == []
+    assert list(read.run(plan)) == []
     assert memory.run(plan) == []

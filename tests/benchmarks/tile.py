@@ -2,7 +2,7 @@
 
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -66,10 +66,11 @@ class Comparison:
         )
 
 
-def run(plan: Plan) -> list[Result]:
-    """Return a result per bar, and what each step took."""
-    results = [result for kind in KINDS for result in _of_kind(kind, plan)]
-    return [*results, *memory.run(plan)]
+def run(plan: Plan) -> Iterator[Result]:
+    """Yield a result per bar, and what each step took."""
+    for kind in KINDS:
+        yield from _of_kind(kind, plan)
+    yield from memory.run(plan)
 
 
 def comparisons(kind: Kind) -> list[Comparison]:
