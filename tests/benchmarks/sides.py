@@ -47,7 +47,7 @@ def ours(slide: Path, folder: Path, *, workers: int, flags: Sequence[str] = FLAG
     row = _row(run)
     return replace(
         taken,
-        steps_ms={step: 1e3 * row[f"seconds_{step}"] / taken.tiles for step in STEPS},
+        steps_ms={step: 1e3 * float(row[f"seconds_{step}"]) / taken.tiles for step in STEPS},
     )
 
 
