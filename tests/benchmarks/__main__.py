@@ -1,43 +1,47 @@
-"""``python -m tests.benchmarks [tile] [--quick] [--json FILE]``, from the project's root."""
+"""``python -m tests.benchmarks [tile|read] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from tests.benchmarks import tile
-from tests.benchmarks.measure import Result, report
+from tests.benchmarks import read, tile
+from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
+from tests.benchmarks.show import table
 
-BENCHMARKS = {"tile": tile.run}
+BENCHMARKS = {"tile": tile.run, "read": read.run}
 
 
 def main() -> None:
-    """Run benchmarks and print a line per bar."""
+    """Run benchmarks and print a line per figure."""
     arguments = argparse.ArgumentParser(
-        description="Measures speed and memory beside other programs."
+        prog="python -m tests.benchmarks",
+        description="Measures speed and memory beside other programs.",
     )
-    arguments.add_argument("which", nargs="*", choices=[*BENCHMARKS, []], default=[])
+    arguments.add_argument(
+        "which", nargs="*", choices=[*BENCHMARKS, []], default=[], help="all by default"
+    )
     arguments.add_argument("--quick", action="store_true", help="small slides, single runs")
+    arguments.add_argument(
+        "--runs", type=int, metavar="N", help="of each figure; 3, with --quick 1"
+    )
+    arguments.add_argument(
+        "--only", default="", metavar="WORDS", help="figures whose name holds these words"
+    )
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     given = arguments.parse_args()
     PLACE.mkdir(exist_ok=True)
-    results = [
-        result
-        for name in given.which or BENCHMARKS
-        for result in BENCHMARKS[name](quick=given.quick)
-    ]
-    for result in results:
-        print(_line(result))  # noqa: T201
-    if given.json:
-        given.json.write_text(json.dumps(report(results), indent=2) + "\n", encoding="utf-8")
-
-
-def _line(result: Result) -> str:
-    if result.value is None:
-        return f"{result.name}: not measured ({result.against})"
-    verdict = "holds" if result.holds else "MISSED"
-    spread = f"{min(result.spread):.3g} to {max(result.spread):.3g}"
-    return f"{result.name}: {result.value:.3g} {result.unit} ({spread}), bar {result.bar:.3g}: {verdict}"
+    plan = Plan(quick=given.quick, runs=given.runs or (1 if given.quick else 3), only=given.only)
+    results: list[Result] = []
+    for name in given.which or BENCHMARKS:
+        for result in BENCHMARKS[name](plan):
+            results.append(result)
+            print(f"{result.name}: {result.value}", file=sys.stderr, flush=True)  # noqa: T201
+            if given.json:  # anew with every result: a run takes long and may be interrupted
+                written = json.dumps(report(results), indent=2)
+                given.json.write_text(written + "\n", encoding="utf-8")
+    print(f"{machine()}\n\n{table(results)}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,15 +1,44 @@
-"""Figures of whole processes and of single steps, and how they are written down."""
+"""Figures of whole processes, and how they are judged and written down."""
 
+import json
 import os
 import platform
 import statistics
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
-from wsi_pipeline.provenance import library_versions
+from tests.benchmarks.peers import ROOT, peer_versions
+from wsi_pipeline.provenance import library_version, library_versions
+
+Bound: TypeAlias = Literal["at most", "at least"]
+
+KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 28)}
+"""As workers do (docs/decisions/0004-keep-freed-memory.md); for every library that is timed beside them."""
+
+_LAUNCH = Path(__file__).with_name("launch.py")
+_MORE_LIBRARIES = ("distributed", "pylibczirw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is measured."""
+
+    quick: bool = False
+    """Small slides."""
+    runs: int = 3
+    """How often each figure is taken."""
+    only: str = ""
+    """Results whose name holds this; all of them by default."""
+
+    def wants(self, name: str) -> bool:
+        """Whether a result of this name is asked for."""
+        return self.only.lower() in name.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,19 +48,21 @@ class Usage:
     cpu_s: float
     wall_s: float
     peak_bytes: int
-    """Resident memory of the largest single process."""
+    """Resident memory of the largest single process, children of children counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One bar of docs/performance.md (design.md, section 10)."""
+    """One bar of docs/performance.md (design.md, section 10), or a figure without a bar."""
 
     name: str
     value: float | None
-    unit: str
+    unit: str = "ratio"
     bar: float | None = None
+    bound: Bound = "at most"
     holds: bool | None = None
     against: str = ""
+    """What it is measured against, or why it was not measured."""
     command: str = ""
     spread: list[float] = field(default_factory=list)
     """Every single figure that ``value`` is the median of."""
@@ -39,76 +70,74 @@ class Result:
 
 def usage_of(command: Sequence[str]) -> Usage:
     """Run a command to its end and return what it took; its output is shown only if it fails."""
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        output = process.stdout.read() if process.stdout else b""
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: {output.decode()[-2000:]}")
-    return Usage(
-        cpu_s=used.ru_utime + used.ru_stime,
-        wall_s=time.perf_counter() - start,
-        peak_bytes=used.ru_maxrss * 1024,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        taken = Path(folder) / "usage.json"
+        launch = [sys.executable, "-I", "-S", str(_LAUNCH), str(taken), *command]
+        ended = subprocess.run(
+            launch, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, cwd=ROOT
+        )
+        if ended.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}: {ended.stdout.decode()[-2000:]}")
+        return Usage(**json.loads(taken.read_text(encoding="utf-8")))
 
 
-def cpu_ms(step: Callable[[], object], *, times: int) -> float:
-    """Return a step's processor time in milliseconds: the median of runs, the first not counted."""
-    step()
-    taken = []
-    for _ in range(times):
-        start = time.process_time()
-        step()
-        taken.append(1e3 * (time.process_time() - start))
-    return statistics.median(taken)
+def figures_of(module: str, *arguments: str) -> dict[str, float]:
+    """Run a module of this folder in a process of its own and return the figures that it prints."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
+    environment = {**os.environ, **KEEP_FREED_MEMORY}
+    ended = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, env=environment)
+    if ended.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {ended.stderr.decode()[-2000:]}")
+    figures: dict[str, float] = json.loads(ended.stdout)
+    return figures
 
 
-def at_most(name: str, values: Sequence[float], *, bar: float, **words: str) -> Result:
-    """Return a result that holds where its median is at most the bar."""
+def judged(
+    name: str, values: Sequence[float], *, bar: float | None, bound: Bound = "at most", **words: str
+) -> Result:
+    """Return a result whose median is held against a bar; without one it is only told."""
     value = statistics.median(values)
+    holds = None
+    if bar is not None:
+        holds = value <= bar if bound == "at most" else value >= bar
     return Result(
-        name=name,
-        value=value,
-        bar=bar,
-        holds=value <= bar,
-        spread=list(values),
-        **_with_unit(words),
+        name=name, value=value, bar=bar, bound=bound, holds=holds, spread=list(values), **words
     )
 
 
-def at_least(name: str, values: Sequence[float], *, bar: float, **words: str) -> Result:
-    """Return a result that holds where its median is at least the bar."""
-    value = statistics.median(values)
-    return Result(
-        name=name,
-        value=value,
-        bar=bar,
-        holds=value >= bar,
-        spread=list(values),
-        **_with_unit(words),
-    )
-
-
-def not_measured(name: str, *, reason: str, bar: float) -> Result:
+def not_measured(name: str, *, reason: str, bar: float | None = None) -> Result:
     """Return a result that could not be had here, and why."""
-    return Result(name=name, value=None, unit="ratio", bar=bar, against=reason)
+    return Result(name=name, value=None, bar=bar, against=reason)
 
 
 def report(results: Sequence[Result]) -> dict[str, Any]:
     """Return what is written as JSON."""
-    machine = (
-        f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, {_cpu_model()}"
-    )
     return {
         "results": [asdict(result) for result in results],
-        "machine": machine,
-        "versions": library_versions(),
+        "machine": machine(),
+        "versions": versions(),
+        "commit": _commit(),
+        "date": datetime.now(tz=UTC).date().isoformat(),
     }
 
 
-def _with_unit(words: dict[str, str]) -> dict[str, Any]:
-    return {"unit": "ratio", **words}
+def machine() -> str:
+    """Return cores, processor and memory of this machine in words."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores, {_cpu_model()}, {memory:.0f} GiB, {platform.platform()}"
+
+
+def versions() -> Mapping[str, str]:
+    """Return the versions of this package's libraries and of the peers that are installed."""
+    more = {name: library_version(name) for name in _MORE_LIBRARIES}
+    return {**library_versions(), **more, **peer_versions()}
+
+
+def _commit() -> str:
+    asked = ["git", "describe", "--always", "--dirty"]
+    ended = subprocess.run(asked, capture_output=True, check=False, cwd=ROOT)
+    return ended.stdout.decode().strip() or "unknown"
 
 
 def _cpu_model() -> str:
@@ -118,4 +147,4 @@ def _cpu_model() -> str:
                 line.split(":")[1].strip() for line in lines if line.startswith("model name")
             )
     except (OSError, StopIteration):
-        return "unknown processor"
+        return platform.processor() or platform.machine()

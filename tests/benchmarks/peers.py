@@ -9,6 +9,7 @@ PLACE = ROOT / ".benchmarks"
 
 HISTOPREP = ("histoprep==2.0.5", "numpy<2.3", "openslide-bin")
 VIPS = ("pyvips[binary]",)
+_TOLD = ("histoprep", "numpy", "openslide_bin", "pillow", "pyvips", "pyvips_binary")
 
 
 class PeerMissingError(Exception):
@@ -30,3 +31,13 @@ def environment(name: str, packages: tuple[str, ...]) -> Path:
             ) from error
         (folder / "complete").touch()
     return programs
+
+
+def peer_versions() -> dict[str, str]:
+    """Return what is installed of the peers and of what decides their speed, as ``peer: package``."""
+    found = {}
+    for folder in sorted(PLACE.glob("*/lib/*/site-packages/*.dist-info")):
+        package, _, version = folder.name.removesuffix(".dist-info").partition("-")
+        if package.lower() in _TOLD:
+            found[f"{folder.relative_to(PLACE).parts[0]}: {package.lower()}"] = version
+    return found

@@ -1,176 +1,170 @@
 """``python -m tests.benchmarks tile``: cutting against HistoPrep, libvips, and the sum of its own parts."""
 
-import shutil
-import sys
+import statistics
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import cv2
-import numpy as np
-
-from tests.benchmarks.measure import (
-    Result,
-    Usage,
-    at_least,
-    at_most,
-    cpu_ms,
-    not_measured,
-    usage_of,
+from tests.benchmarks import memory
+from tests.benchmarks.measure import Bound, Plan, Result, judged, not_measured
+from tests.benchmarks.peers import PLACE, PeerMissingError
+from tests.benchmarks.sides import (
+    STEPS,
+    Side,
+    Taken,
+    dzsave,
+    histoprep,
+    one_worker,
+    parts,
+    two_workers,
 )
-from tests.benchmarks.peers import HISTOPREP, PLACE, VIPS, PeerMissingError, environment
-from tests.benchmarks.subjects import big_tiff
-from wsi_pipeline.pixels import decode_jpeg, to_gray
-from wsi_pipeline.slides.open import open_slide
-from wsi_pipeline.store.codec import encode_tile
-from wsi_pipeline.tiles.metrics import laplacian_variance
-from wsi_pipeline.tiles.read import read_tiles
-from wsi_pipeline.tiles.window import sampling_at_level, windows_px
+from tests.benchmarks.subjects import CZI, JPEG_2000, JPEG_TIFF, KINDS, MRXS, Kind
 
-SIZE, STRIDE = 1024, 819
-_DZSAVE = """
-import sys, pyvips
-pyvips.Image.new_from_file(sys.argv[1], access="sequential").dzsave(
-    sys.argv[2], tile_size=819, overlap=102, suffix=".jpg[Q=90]", depth="one")
-"""
+SIDES: Mapping[str, Side] = {
+    "one": one_worker,
+    "two": two_workers,
+    "histoprep": histoprep,
+    "dzsave": dzsave,
+    "parts": parts,
+}
+"""In this order, over and over: what is compared is measured side by side, and drifts together."""
+
+HISTOPREP_BARS = {JPEG_TIFF: 1 / 9, JPEG_2000: 1 / 2, MRXS: 1 / 3, CZI: None}
+_BY_CPU = "CPU of whole processes, start-up included"
 
 
-def run(*, quick: bool) -> list[Result]:
-    """Return a result per bar."""
-    runs = 1 if quick else 3
-    subject = (
-        big_tiff(PLACE / "slides", across=2, down=1)
-        if quick
-        else big_tiff(PLACE / "slides", across=4, down=3)
-    )
-    with tempfile.TemporaryDirectory(dir=PLACE) as name:
-        folder = Path(name)
-        ours = [_ours(subject, folder / "one", workers=1) for _ in range(runs)]
-        two = [_ours(subject, folder / "two", workers=2) for _ in range(runs)]
-        return [
-            _against_histoprep(subject, folder, ours, runs),
-            _against_vips(subject, folder, ours, runs),
-            _against_parts(subject, ours),
-            at_least(
-                "2 workers against 1",
-                [one.wall_s / both.wall_s for one, both in zip(ours, two, strict=True)],
-                bar=1.8,
-                against="wall clock of whole processes",
-                command="tile --workers 2",
-            ),
-            at_most(
-                "peak memory of a process",
-                [usage.peak_bytes / 2**20 for usage in (*ours, *two)],
-                bar=1024,
-                unit="MiB",
-                against="largest single process",
-            ),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One side's time over another's."""
+
+    name: str
+    over: str
+    under: str
+    bar: float | None
+    about: str
+    quantity: Literal["cpu_s", "wall_s"] = "cpu_s"
+    bound: Bound = "at most"
+
+    def result(self, taken: Mapping[str, Sequence[Taken]]) -> Result:
+        """Return the ratio, run by run."""
+        over, under = taken[self.over], taken[self.under]
+        ratios = [
+            float(getattr(one, self.quantity) / getattr(other, self.quantity))
+            for one, other in zip(over, under, strict=True)
         ]
+        return judged(
+            self.name,
+            ratios,
+            bar=self.bar,
+            bound=self.bound,
+            unit="ratio",
+            command=over[0].command,
+            against=f"{self.about}; {_words(over, self.quantity)} against {_words(under, self.quantity)}: "
+            f"{under[0].command}",
+        )
 
 
-def _ours(subject: Path, folder: Path, *, workers: int) -> Usage:
-    shutil.rmtree(folder, ignore_errors=True)
-    flags = ["--tissue", "none", "--min-tissue", "0", "--quiet", "--workers", str(workers)]
-    return usage_of(
-        [sys.executable, "-m", "wsi_pipeline", "tile", str(subject), "-o", str(folder), *flags]
-    )
+def run(plan: Plan) -> Iterator[Result]:
+    """Yield a result per bar, and what each step took."""
+    for kind in KINDS:
+        yield from _of_kind(kind, plan)
+    yield from memory.run(plan)
 
 
-def _against_histoprep(subject: Path, folder: Path, ours: list[Usage], runs: int) -> Result:
-    name = "whole job against HistoPrep, JPEG TIFF"
-    try:
-        programs = environment("histoprep", HISTOPREP)
-    except PeerMissingError as error:
-        return not_measured(name, reason=str(error), bar=1 / 9)
-    command = [
-        str(programs / "HistoPrep"),
-        "--input",
-        str(subject),
-        "--output",
-        str(folder / "histoprep"),
+def comparisons(kind: Kind) -> list[Comparison]:
+    """Return what is compared on one format."""
+    once = "every stored tile decoded once, gray, Laplacian, JPEG, in one process"
+    alone = "every tile read alone by pylibCZIrw, gray, Laplacian, JPEG, in one process"
+    found = [
+        Comparison(
+            name=f"against HistoPrep, {kind.name}",
+            over="one",
+            under="histoprep",
+            bar=HISTOPREP_BARS[kind],
+            about=_BY_CPU,
+        ),
+        Comparison(
+            name=f"against its parts, {kind.name}",
+            over="one",
+            under="parts",
+            bar=None if kind is CZI else 1.25,
+            about=f"{_BY_CPU}, over {alone if kind is CZI else once}",
+        ),
+        Comparison(
+            name=f"2 workers against 1, {kind.name}",
+            over="one",
+            under="two",
+            bar=1.8,
+            about="wall clock of whole processes, start-up included",
+            quantity="wall_s",
+            bound="at least",
+        ),
     ]
-    command += [
-        "--width",
-        str(SIZE),
-        "--overlap",
-        "0.2",
-        "--metrics",
-        "--max-background",
-        "0.9999",
-        "-j",
-        "1",
-    ]
-    theirs = []
+    if kind is JPEG_TIFF:
+        vips = Comparison(
+            name=f"against vips dzsave, {kind.name}",
+            over="one",
+            under="dzsave",
+            bar=1.0,
+            about=f"{_BY_CPU}; it measures nothing",
+        )
+        found.insert(1, vips)
+    return found
+
+
+def _of_kind(kind: Kind, plan: Plan) -> list[Result]:
+    wanted = [each for each in comparisons(kind) if plan.wants(each.name)]
+    steps = {step: f"step {step}, {kind.name}" for step in STEPS}
+    steps = {step: name for step, name in steps.items() if plan.wants(name)}
+    needed = {side for each in wanted for side in (each.over, each.under)}
+    if steps:
+        needed.add("one")
+    if not needed:
+        return []
+    taken, missing = _taken(kind.path(quick=plan.quick), needed, runs=plan.runs)
+    results = []
+    for each in wanted:
+        if each.under in missing:
+            results.append(not_measured(each.name, reason=missing[each.under], bar=each.bar))
+        else:
+            results.append(each.result(taken))
+    for step, name in steps.items():
+        results.append(_step(name, step, taken["one"]))
+    return results
+
+
+def _taken(
+    slide: Path, needed: set[str], *, runs: int
+) -> tuple[dict[str, list[Taken]], dict[str, str]]:
+    """Return what each side took, run by run, and why some are missing."""
+    taken: dict[str, list[Taken]] = {name: [] for name in needed}
+    missing: dict[str, str] = {}
     for _ in range(runs):
-        shutil.rmtree(folder / "histoprep", ignore_errors=True)
-        theirs.append(usage_of(command))
-    return at_most(
+        for name, side in SIDES.items():
+            if name not in needed or name in missing:
+                continue
+            with tempfile.TemporaryDirectory(dir=PLACE) as folder:
+                try:
+                    taken[name].append(side(slide, Path(folder)))
+                except PeerMissingError as error:
+                    missing[name] = str(error)
+    return taken, missing
+
+
+def _step(name: str, step: str, taken: Sequence[Taken]) -> Result:
+    return judged(
         name,
-        [one.cpu_s / other.cpu_s for one, other in zip(ours, theirs, strict=True)],
-        bar=1 / 9,
-        against="HistoPrep 2.0.5 --metrics, CPU of whole processes, same tiles",
-        command="tile --tissue none --min-tissue 0 --workers 1",
+        [each.steps_ms[step] for each in taken],
+        bar=None,
+        unit="ms per tile",
+        against="nothing; the run's own count, wall clock of its worker",
+        command=taken[0].command,
     )
 
 
-def _against_vips(subject: Path, folder: Path, ours: list[Usage], runs: int) -> Result:
-    name = "whole job against vips dzsave, which measures nothing"
-    try:
-        programs = environment("vips", VIPS)
-    except PeerMissingError as error:
-        return not_measured(name, reason=str(error), bar=1.0)
-    theirs = []
-    for turn in range(runs):
-        command = [
-            str(programs / "python"),
-            "-c",
-            _DZSAVE,
-            str(subject),
-            str(folder / f"vips{turn}"),
-        ]
-        theirs.append(usage_of(command))
-    return at_most(
-        name,
-        [one.cpu_s / other.cpu_s for one, other in zip(ours, theirs, strict=True)],
-        bar=1.0,
-        against="vips dzsave, tiles of 1023 px at stride 819, quality 90, CPU of whole processes",
-        command="tile --tissue none --min-tissue 0 --workers 1",
-    )
-
-
-def _against_parts(subject: Path, ours: list[Usage]) -> Result:
-    """Compare with decoding every native tile once, gray, Laplacian and encoding, timed in this process."""
-    cv2.setNumThreads(1)
-    reader = open_slide(subject)
-    sampling = sampling_at_level(reader.info, level=0, tile_size=SIZE, stride=STRIDE)
-    windows = windows_px(reader.info, sampling, edge="pad")
-    size0 = reader.info.size0
-    native = encode_tile(_tile(subject, side=256), "jpeg:85")
-    tile = _tile(subject, side=SIZE)
-    gray = to_gray(tile)
-    parts_ms = (
-        cpu_ms(lambda: decode_jpeg(native), times=200) * (size0.width * size0.height / 256**2)
-        + cpu_ms(lambda: to_gray(tile), times=50) * len(windows)
-        + cpu_ms(lambda: laplacian_variance(gray), times=50) * len(windows)
-        + cpu_ms(lambda: encode_tile(tile, "jpeg:90"), times=50) * len(windows)
-    )
-    reader.close()
-    return at_most(
-        "whole job against the sum of its parts",
-        [1e3 * usage.cpu_s / parts_ms for usage in ours],
-        bar=1.25,
-        against="every native tile decoded once + gray + Laplacian + JPEG, in one process",
-        command="tile --tissue none --min-tissue 0 --workers 1",
-    )
-
-
-def _tile(subject: Path, *, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return a tile from the middle, where there is tissue."""
-    reader = open_slide(subject)
-    sampling = sampling_at_level(reader.info, level=0, tile_size=side, stride=side)
-    windows = windows_px(reader.info, sampling, edge="drop")
-    middle = len(windows) // 2
-    pixels = next(read_tiles(reader, sampling, windows[middle : middle + 1]))
-    reader.close()
-    if isinstance(pixels, Exception):
-        raise pixels
-    return pixels
+def _words(taken: Sequence[Taken], quantity: Literal["cpu_s", "wall_s"]) -> str:
+    """Return the median time and the number of tiles."""
+    seconds = statistics.median(float(getattr(each, quantity)) for each in taken)
+    return f"{seconds:.1f} s for {taken[0].tiles} tiles"

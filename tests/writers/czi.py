@@ -49,6 +49,8 @@ class Subblock:
     """The tile's place in the mosaic: a higher one lies on top. None in the pyramid."""
     dimensions: tuple[tuple[str, int], ...] = (("C", 0),)
     compression: CziCompression = "none"
+    quality: float = 1.0
+    """Of JPEG XR; 1 loses nothing."""
 
     @property
     def box(self) -> Box:
@@ -185,7 +187,7 @@ def _header(*, directory_at: int, metadata_at: int) -> bytes:
 
 
 def _subblock_data(subblock: Subblock, entry: bytes) -> bytes:
-    stored = encoded(subblock.pixels, subblock.compression)
+    stored = encoded(subblock.pixels, subblock.compression, quality=subblock.quality)
     return (struct.pack("<iiq", 0, 0, len(stored)) + entry).ljust(256, b"\0") + stored
 
 
@@ -216,14 +218,14 @@ def _entry(subblock: Subblock, *, file_position: int) -> bytes:
     )
 
 
-def encoded(pixels: NDArray[Any], compression: CziCompression) -> bytes:
-    """Return a tile's bytes as stored: blue first, losslessly compressed."""
+def encoded(pixels: NDArray[Any], compression: CziCompression, *, quality: float = 1.0) -> bytes:
+    """Return a tile's bytes as stored: blue first, losslessly compressed but for JPEG XR below 1."""
     bgr = np.ascontiguousarray(pixels[..., ::-1])
     match compression:
         case "none":
             return bgr.tobytes()
         case "jpegxr":
-            red_first = bytes(imagecodecs.jpegxr_encode(pixels.squeeze(), level=1.0))
+            red_first = bytes(imagecodecs.jpegxr_encode(pixels.squeeze(), level=quality))
             return red_first.replace(_JPEGXR_RGB, _JPEGXR_BGR)
         case "zstd0":
             return bytes(imagecodecs.zstd_encode(bgr.tobytes(), level=1))
