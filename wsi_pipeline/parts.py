@@ -11,9 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.filereader import read_partial
-from pydicom.uid import VLWholeSlideMicroscopyImageStorage
-
 _NAMING_SUFFIXES = {".vms", ".vmu"}
 _NAMED_FILE = re.compile(r"(?:ImageFile|MapFile|OptimisationFile|MacroImage)[^=]*=\s*(.*\S)")
 _MOST_TEXT = 1 << 20  # scanners write some 10 kB
@@ -75,6 +72,9 @@ def series_file(path: Path) -> SeriesFile | None:
             handle.seek(_DICOM_MARK_AT)
             if handle.read(4) != b"DICM":
                 return None
+            from pydicom.filereader import read_partial
+            from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+
             handle.seek(0)
             header = read_partial(
                 handle,

@@ -87,15 +87,16 @@ def _assembled(mosaic: Mosaic, window_px: Box, kept: dict[int, RgbOrError]) -> R
 
 
 def _paste(picture: Rgb, piece: Piece, window_px: Box, out: Rgb) -> None:
-    """Copy the part of a piece that is inside the window."""
-    part = piece.box_px.intersection(window_px)
-    if part is None:
-        return
-    x, y = part.x - piece.box_px.x + piece.corner[0], part.y - piece.box_px.y + piece.corner[1]
-    out[
-        part.y - window_px.y : part.y_end - window_px.y,
-        part.x - window_px.x : part.x_end - window_px.x,
-    ] = picture[y : y + part.height, x : x + part.width]
+    """Copy the part of a piece that is inside the window; plain numbers, for this runs 25 times a tile."""
+    box_px, (corner_x, corner_y) = piece.box_px, piece.corner
+    left, top = box_px.x - window_px.x, box_px.y - window_px.y
+    x, x_end = max(left, 0), min(left + box_px.width, window_px.width)
+    y, y_end = max(top, 0), min(top + box_px.height, window_px.height)
+    if x < x_end and y < y_end:
+        corner_x, corner_y = corner_x - left, corner_y - top
+        out[y:y_end, x:x_end] = picture[
+            corner_y + y : corner_y + y_end, corner_x + x : corner_x + x_end
+        ]
 
 
 def _bound(kept: dict[int, RgbOrError], picture_bytes: int) -> None:

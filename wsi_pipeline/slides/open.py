@@ -8,8 +8,6 @@ import openslide
 
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Box, Rgb
-from wsi_pipeline.slides.czi_backend import CziReader
-from wsi_pipeline.slides.dicom_backend import open_dicom
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.flat_backend import open_deep_tiff, open_picture
 from wsi_pipeline.slides.mrxs_backend import BACKEND as MRXS_IMAGES
@@ -57,14 +55,14 @@ def open_slide(path: Path) -> SlideReader:
         if head.startswith(magic):
             return open_picture(path, reason=f"the file begins as {name}")
     if head.startswith(_CZI_MAGIC):
-        return CziReader(path, reason="the file begins as a Zeiss CZI")
+        return _czi(path, reason="the file begins as a Zeiss CZI")
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor is not None:
         return _known_by_openslide(path, vendor, is_tiff=head.startswith(_TIFF_MAGIC))
     if head.startswith(_TIFF_MAGIC):
         return _other_tiff(path)
     if _is_dicom(path):
-        return open_dicom(path, reason="a DICOM picture that is no whole-slide image")
+        return _dicom(path, reason="a DICOM picture that is no whole-slide image")
     raise SlideError(
         f"no backend opens it: it begins with {head[:8]!r}, which is no TIFF, PNG or JPEG, "
         "and OpenSlide does not know it; is it a slide, and complete?"
@@ -88,6 +86,18 @@ def _is_dicom(path: Path) -> bool:
         return handle.read(4) == b"DICM"
 
 
+def _czi(path: Path, *, reason: str) -> SlideReader:
+    from wsi_pipeline.slides.czi_backend import CziReader
+
+    return CziReader(path, reason=reason)
+
+
+def _dicom(path: Path, *, reason: str) -> SlideReader:
+    from wsi_pipeline.slides.dicom_backend import open_dicom
+
+    return open_dicom(path, reason=reason)
+
+
 def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
     """Return every backend by name with its reader of the file, or why it does not open it."""
     head = _head(path)
@@ -96,7 +106,7 @@ def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
         MRXS_IMAGES: lambda: _native(native_images_of(path, _by_openslide(path))),
         "openslide": lambda: _by_openslide(path),
         "tifffile": lambda: open_tiff(path, reason=_FOR_COMPARISON),
-        "pylibCZIrw": lambda: CziReader(path, reason=_FOR_COMPARISON),
+        "pylibCZIrw": lambda: _czi(path, reason=_FOR_COMPARISON),
         "flat": lambda: open_picture(path, reason=_FOR_COMPARISON),
     }
     unlike = SlideError("the file does not begin as those that it reads")
