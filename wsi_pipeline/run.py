@@ -1,12 +1,11 @@
 """Joins a stage to workers: the only place that knows both."""
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from wsi_pipeline.calls import Pool
-from wsi_pipeline.compute.cluster import Cluster, open_pool
+from wsi_pipeline.compute.cluster import Cluster, open_pool, usable_cores
 from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
@@ -53,9 +52,4 @@ def verify(
 
 def _pool(cluster: Cluster | None) -> AbstractContextManager[Pool]:
     cluster = cluster or Cluster(workers=usable_cores())
-    return open_pool(cluster, preload=["wsi_pipeline.stages.tiling"])
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which on a cluster node is less than it has."""
-    return len(os.sched_getaffinity(0))
+    return open_pool(cluster, preload=[__name__])

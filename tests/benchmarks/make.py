@@ -87,7 +87,7 @@ def mrxs(path: Path, block: Rgb, *, across: int, down: int) -> None:
         return np.asarray(block[rows[:, None], columns])
 
     places = write_large_mrxs(path, seen, size0, camera=replace(camera, moved_px=moved))
-    extents = [extent for (zoom, _), extent in places.items() if zoom == 0]
+    extents = [extent[:2] for (zoom, _), extent in places.items() if zoom == 0]
     np.save(extents_path(path), np.array(extents))
 
 

@@ -13,7 +13,7 @@ from tests.writers.mrxs import Camera
 from tests.writers.mrxs_files import (
     Layout,
     Places,
-    data_file,
+    data_files,
     index_file,
     positions_buffer,
     slidedat,
@@ -47,7 +47,7 @@ def write_large_mrxs(
     folder, side = path.with_suffix(""), camera.image_px
     folder.mkdir()
     with (folder / "Data0000.dat").open("wb") as data:
-        data.write(data_file([], b"")[0])  # its head
+        data.write(data_files([], b"", 1)[0][0])  # its head
         pyramid = _Pyramid(data, layout)
         for row in range(down):
             photos = [seen(camera.box0((column, row))) for column in range(across)]
@@ -55,8 +55,8 @@ def write_large_mrxs(
             for y in range(camera.images):
                 pyramid.add(0, row * camera.images + y, whole[y * side : (y + 1) * side])
         boxes0 = [camera.box0((column, row)) for row, column in product(range(down), range(across))]
-        positions = positions_buffer((box0.x, box0.y) for box0 in boxes0)
-        extent = (data.tell(), len(positions))
+        positions = positions_buffer(((box0.x, box0.y) for box0 in boxes0), layout.positions)
+        extent = (data.tell(), len(positions), 0)
         data.write(positions)
     (folder / "Index.dat").write_bytes(index_file(pyramid.places, extent, layout))
     (folder / "Slidedat.ini").write_text(slidedat(layout), encoding="utf-8")
@@ -92,7 +92,7 @@ class _Pyramid:
             image = np.ascontiguousarray(images[:, column * side : (column + 1) * side])
             stored = encoded(image, colours="ycbcr", subsampling="420", quality=80, marks="jfif")
             place = (column << zoom, row << zoom)
-            self.places[zoom, place] = (self._data.tell(), len(stored))
+            self.places[zoom, place] = (self._data.tell(), len(stored), 0)
             self._data.write(stored)
 
 

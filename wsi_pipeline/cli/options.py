@@ -54,8 +54,9 @@ def given(**flags: object) -> dict[str, object]:
 
 
 def workers_of(how: "RunConfig") -> "Cluster":
-    """Return where the work runs."""
-    from wsi_pipeline.compute.cluster import Cluster
-    from wsi_pipeline.run import usable_cores
+    """Return where the work runs; its processes import in the meantime what this one imports next."""
+    from wsi_pipeline.compute.cluster import Cluster, usable_cores, warm_up
 
-    return Cluster(workers=how.workers or usable_cores(), where=how.cluster)
+    cluster = Cluster(workers=how.workers or usable_cores(), where=how.cluster)
+    warm_up(cluster, preload=["wsi_pipeline.run"])
+    return cluster

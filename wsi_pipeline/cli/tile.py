@@ -115,10 +115,7 @@ def tile(
 
     Slides that are done are skipped when the command is given again.
     """
-    from wsi_pipeline import run
-    from wsi_pipeline.cli import console
     from wsi_pipeline.config import read_yaml, tile_configs
-    from wsi_pipeline.stages.tile import TileOptions
 
     flags = options.given(
         tile_size=tile_size,
@@ -139,6 +136,11 @@ def tile(
         cluster=cluster,
     )
     what, how = tile_configs(read_yaml(config) if config else {}, flags)
+    where = options.workers_of(how)
+    from wsi_pipeline import run
+    from wsi_pipeline.cli import console
+    from wsi_pipeline.stages.tile import TileOptions
+
     part_number, parts = how.part_of
     carried_out = TileOptions(
         part=part_number,
@@ -147,7 +149,6 @@ def tile(
         stop_on_error=how.on_error == "stop",
     )
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    where = options.workers_of(how)
     if dry_run:
         found = run.estimate(slides, output, what, options=carried_out, cluster=where)
         _show_estimate(found, json=json, workers=where.workers)

@@ -1,15 +1,16 @@
 """Which workers carry a run out: processes here, Dask workers here, or those of a running scheduler."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wsi_pipeline.calls import Pool
+from wsi_pipeline.calls import Pool, SerialPool
 from wsi_pipeline.compute.pool import DaskPool
-from wsi_pipeline.compute.processes import interrupts_held, process_pool
-from wsi_pipeline.compute.worker import DEATHS_ALLOWED, worker_plugin
+from wsi_pipeline.compute.processes import interrupts_held, process_pool, start_server
+from wsi_pipeline.compute.worker import DEATHS_ALLOWED, settle_in, worker_plugin
 from wsi_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,11 +36,17 @@ class Cluster:
     workers: int
     """Cores used on this machine; with an address, as many calls are kept under way at once."""
     where: str = PROCESSES
-    """``processes`` of this machine, ``local`` for Dask workers on it, or a scheduler's ``tcp://HOST:PORT``."""
+    """``processes`` of this machine (one is this process itself), ``local`` for Dask workers on it, or a
+    scheduler's ``tcp://HOST:PORT``."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"workers: expected at least 1, got {self.workers}")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which on a cluster node is less than it has."""
+    return len(os.sched_getaffinity(0))
 
 
 def open_pool(cluster: Cluster, *, preload: Sequence[str] = ()) -> AbstractContextManager[Pool]:
@@ -52,9 +59,30 @@ def open_pool(cluster: Cluster, *, preload: Sequence[str] = ()) -> AbstractConte
     preload
         Modules that processes of this machine import once for all of them.
     """
-    if cluster.where == PROCESSES:
-        return process_pool(cluster.workers, preload=preload)
-    return dask_pool(cluster)
+    if cluster.where != PROCESSES:
+        return dask_pool(cluster)
+    if cluster.workers == 1:
+        return this_process()
+    return process_pool(cluster.workers, preload=preload)
+
+
+def warm_up(cluster: Cluster, *, preload: Sequence[str]) -> None:
+    """Have the processes of a cluster that is used soon import what they need while this one does."""
+    if cluster.where == PROCESSES and cluster.workers > 1:
+        start_server(preload)
+
+
+@contextmanager
+def this_process() -> Iterator[SerialPool]:
+    """Give a pool that works in this process: nothing to start, and a crash ends it."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    settle_in()
+    try:
+        yield SerialPool()
+    finally:
+        cv2.setNumThreads(threads)
 
 
 @contextmanager

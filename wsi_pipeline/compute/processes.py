@@ -52,7 +52,7 @@ class ProcessPool:
     def __init__(self, workers: int, *, preload: Sequence[str] = ()) -> None:
         """Take the number of processes and the modules that all of them share from the start."""
         self.window = workers
-        self._preload = list(preload)
+        self._preload = preload
         self._context: ForkServerContext | None = None
         self._workers: list[_Worker] = []
         self._waiting: deque[_Task] = deque()
@@ -104,7 +104,7 @@ class ProcessPool:
 
     def _started(self) -> _Worker:
         if self._context is None:
-            self._context = _fork_server(self._preload)
+            self._context = start_server(self._preload)
         here, there = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(there,), daemon=True)
         process.start()
@@ -159,10 +159,13 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _fork_server(preload: list[str]) -> ForkServerContext:
-    """Start the process that all workers are forked from: it has one thread, and imports once for all."""
+def start_server(preload: Sequence[str]) -> ForkServerContext:
+    """Start the process that all workers are forked from: it has one thread, and imports once for all.
+
+    It does so by itself: call this early, and it imports while this process does.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(preload)
+    context.set_forkserver_preload(list(preload))
     with interrupts_held():
         forkserver.ensure_running()
     return context

@@ -5,6 +5,7 @@ publishes its record last. Two copies at once do no harm.
 """
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,13 @@ from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
 
 UNIT_TILES = 4 * SHARD_TILES
-"""Most tiles of a work unit: 256 of 1024 px are about 2 s of one core and 42 MB."""
+"""Least tiles of a work unit of a large slide: 256 of 1024 px are about 2 s of one core and 42 MB."""
 
-_TAIL = 4
+_MOST_UNIT_TILES = 32 * SHARD_TILES
+_UNIT_ROWS = 8
+"""A unit is as many rows of a square slide, for the overlap of two units is decoded in both."""
+
+_TAIL = 3
 """A unit takes at most this part of what is left of its slide, so that workers end together."""
 
 OVERLAY_QUALITY = 88
@@ -137,14 +142,15 @@ def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -
 def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
     """Return the units of a slide, whole shards, smaller towards its end: a function of its tiles alone.
 
-    Guided self-scheduling (Polychronopoulos and Kuck, 1987); small units all the way would decode
-    more native tiles twice, at the units' borders.
+    Guided self-scheduling (Polychronopoulos and Kuck, 1987).
     """
+    rows = _UNIT_ROWS * math.isqrt(tiles)
+    most = min(max(UNIT_TILES, rows, SHARD_TILES), _MOST_UNIT_TILES) // SHARD_TILES
     units: list[UnitJob] = []
     first = 0
     while first < tiles:
-        share = -(-(tiles - first) // (_TAIL * SHARD_TILES)) * SHARD_TILES
-        end = min(tiles, first + min(share, UNIT_TILES))
+        shards = min(most, math.ceil((tiles - first) / (_TAIL * SHARD_TILES)))
+        end = min(tiles, first + shards * SHARD_TILES)
         units.append(UnitJob(slide=job, first=first, end=end))
         first = end
     return units
