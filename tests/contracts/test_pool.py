@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import pytest
 
 from wsi_pipeline import errors
@@ -116,7 +117,7 @@ def test_every_error_survives_pickling_with_its_message(kind: type[PipelineError
 
 @OF_WORKERS
 def test_a_worker_that_dies_costs_its_own_slide_only(where: str) -> None:
-    with open_pool(Cluster(workers=1, where=where)) as pool:
+    with open_pool(Cluster(workers=2, where=where)) as pool:
         calls = [call(die, 0), call(double, 1), call(double, 2), call(double, 3)]
         answers = {answer.call.argument: answer for answer in run_all(pool, calls)}
     assert [answers[number].value for number in (1, 2, 3)] == [2, 4, 6]
@@ -126,7 +127,7 @@ def test_a_worker_that_dies_costs_its_own_slide_only(where: str) -> None:
 
 @OF_WORKERS
 def test_two_runs_on_one_machine_do_not_disturb_each_other(where: str) -> None:
-    cluster = Cluster(workers=1, where=where)
+    cluster = Cluster(workers=2, where=where)
     with open_pool(cluster) as first, open_pool(cluster) as second:
         for pool in (first, second):
             assert [answer.value for answer in run_all(pool, [call(double, 2)])] == [4]
@@ -182,7 +183,7 @@ def test_processes_end_when_their_owner_is_killed(tmp_path: Path) -> None:
     killed = ended_script(
         tmp_path,
         """
-        with open_pool(Cluster(workers=1)) as pool:
+        with open_pool(Cluster(workers=2)) as pool:
             print(next(run_all(pool, [call(process, 0)])).value, flush=True)
             os.kill(os.getpid(), 9)
         """,
@@ -199,7 +200,7 @@ def test_the_processor_time_of_processes_is_counted_as_their_owners(tmp_path: Pa
     counted = ended_script(
         tmp_path,
         """
-        with open_pool(Cluster(workers=1)) as pool:
+        with open_pool(Cluster(workers=2)) as pool:
             list(run_all(pool, [call(busy, 0.5)]))
         print(os.times().children_user + os.times().children_system)
         """,
@@ -211,6 +212,15 @@ def test_the_processor_time_of_processes_is_counted_as_their_owners(tmp_path: Pa
 def test_a_cluster_without_workers_is_refused(workers: int) -> None:
     with pytest.raises(ConfigError, match=f"workers: expected at least 1, got {workers}"):
         Cluster(workers=workers)
+
+
+def test_one_process_is_this_one_and_is_left_as_it_was() -> None:
+    threads = cv2.getNumThreads()
+    with open_pool(Cluster(workers=1)) as pool:
+        (answer,) = run_all(pool, [call(process, 0)])
+        assert cv2.getNumThreads() == 1
+    assert answer.value == os.getpid()
+    assert cv2.getNumThreads() == threads
 
 
 def test_a_serial_pool_runs_a_call_when_it_is_asked_for() -> None:

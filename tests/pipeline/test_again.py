@@ -192,6 +192,7 @@ def test_stopping_on_an_error_begins_no_further_slide_and_the_same_command_goes_
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Units of one shard, so that a small slide has several."""
     monkeypatch.setattr(cut, "UNIT_TILES", 64)
+    monkeypatch.setattr(cut, "_UNIT_ROWS", 0)
 
 
 @pytest.mark.usefixtures("small_units")
