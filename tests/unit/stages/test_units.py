@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.slides.find import SlideSource
-from wsi_pipeline.stages.cut import SlideJob, UnitJob, units_of
+from wsi_pipeline.stages.cut import UNIT_TILES, SlideJob, UnitJob, units_of
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.store.layout import SHARD_TILES
 
@@ -33,7 +33,7 @@ def test_units_are_whole_shards_that_follow_each_other_and_hold_every_tile(tiles
 def test_units_shrink_towards_the_end_of_a_slide(tiles: int) -> None:
     found = sizes(units_of(JOB, tiles))
     assert found == sorted(found, reverse=True)
-    assert found[-1] <= max(SHARD_TILES, tiles / 3)
+    assert len(found) == 1 if tiles <= UNIT_TILES else found[-1] <= SHARD_TILES
 
 
 @given(st.integers(1200, 40_000))
