@@ -5,7 +5,6 @@ publishes its record last. Two copies at once do no harm.
 """
 
 import json
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.provenance import code_version
 from wsi_pipeline.report.overlay import draw_overlay
 from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
-from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import open_source
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
 from wsi_pipeline.stages.plan import (
@@ -42,6 +40,7 @@ from wsi_pipeline.stages.run_directory import (
     write_record,
 )
 from wsi_pipeline.stages.stage import StepClock
+from wsi_pipeline.stages.units import SlideJob, UnitJob, units_of
 from wsi_pipeline.store.codec import encode_tile
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
 from wsi_pipeline.store.writer import checksum, publish_array, write_shard
@@ -49,37 +48,7 @@ from wsi_pipeline.tables import read_table, table_metadata, table_of, write_tabl
 from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
 
-UNIT_TILES = 4 * SHARD_TILES
-"""A slide of at most so many tiles is one work unit: 256 of 1024 px are about 2 s of one core and 42 MB."""
-
-_MOST_UNIT_TILES = 32 * SHARD_TILES
-_UNIT_ROWS = 8
-"""A unit is as many rows of a square slide, for the overlap of two units is decoded in both."""
-
-_TAIL = 3
-"""A unit takes at most this part of what is left of its slide, so that workers end together."""
-
 OVERLAY_QUALITY = 88
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlideJob:
-    """One slide to be cut into one run."""
-
-    source: SlideSource
-    run: RunDirectory
-    config: TileConfig
-    redo: bool = False
-    """Begin anew, whatever an interrupted attempt has left."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitJob:
-    """A range of one slide's tiles: whole shards."""
-
-    slide: SlideJob
-    first: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +82,10 @@ def begin_slide(job: SlideJob) -> Begun:
         about = _about(reader.info, plan, job, source)
         write_plan(_plan_path(job), plan, picture)
         publish_bytes(_begun_path(job), to_json({**about, "seconds": clock.seconds}))
-        if plan.tiles > UNIT_TILES:
+        units = units_of(job, plan.tiles)
+        if len(units) > 1:
             return Begun(tiles=plan.tiles)
-        for unit in units_of(job, plan.tiles):
+        for unit in units:
             _cut(reader, plan, unit, StepClock())
     finally:
         reader.close()
@@ -137,25 +107,6 @@ def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -
     }
     same = all(begun[name] == value for name, value in now.items())
     return int(begun["tiles"]) if same else None
-
-
-def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
-    """Return the units of a slide, whole shards, smaller towards its end: a function of its tiles alone.
-
-    Guided self-scheduling (Polychronopoulos and Kuck, 1987).
-    """
-    if tiles <= UNIT_TILES:
-        return [UnitJob(slide=job, first=0, end=tiles)] if tiles else []
-    rows = _UNIT_ROWS * math.isqrt(tiles)
-    most = min(max(UNIT_TILES, rows), _MOST_UNIT_TILES) // SHARD_TILES
-    units: list[UnitJob] = []
-    first = 0
-    while first < tiles:
-        shards = min(most, math.ceil((tiles - first) / (_TAIL * SHARD_TILES)))
-        end = min(tiles, first + shards * SHARD_TILES)
-        units.append(UnitJob(slide=job, first=first, end=end))
-        first = end
-    return units
 
 
 def cut_unit(unit: UnitJob) -> UnitDone:
