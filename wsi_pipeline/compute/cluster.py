@@ -131,6 +131,7 @@ def _client(cluster: Cluster) -> Iterator["Client"]:
     import dask
 
     with dask.config.set(_SETTINGS), ExitStack() as opened:
+        opened_here = cluster.where == LOCAL or is_batch(cluster.where)
         if cluster.where == LOCAL:
             client = opened.enter_context(_local_client(cluster.workers))
         elif is_batch(cluster.where):
@@ -140,7 +141,7 @@ def _client(cluster: Cluster) -> Iterator["Client"]:
             client = opened.enter_context(_connected(cluster.where))
             hint = "start some with: dask worker"
             wait_for_worker(client, seconds=_WORKER_WAIT_S, name=cluster.where, hint=hint)
-        _LOG.info("dashboard=%s", client.dashboard_link)
+        _LOG.info("dashboard=%s", _dashboard(client, is_ours=opened_here))
         _settle_workers(client, cluster.where)
         yield client
 
@@ -159,6 +160,14 @@ def _local_client(workers: int) -> Iterator["Client"]:
         )
     with local, distributed.Client(local) as client:
         yield client
+
+
+def _dashboard(client: "Client", *, is_ours: bool) -> str:
+    """Return the address of the dashboard; one that was started here listens on loopback only."""
+    services = client.scheduler_info()["services"]
+    if not is_ours or "dashboard" not in services:
+        return str(client.dashboard_link)
+    return f"http://127.0.0.1:{services['dashboard']}/status"
 
 
 def _settle_workers(client: "Client", where: str) -> None:
