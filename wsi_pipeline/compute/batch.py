@@ -1,5 +1,6 @@
 """Dask workers in jobs of a batch system, with their scheduler in this process."""
 
+import asyncio
 import logging
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,16 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SHARED = "~/.wsi-pipeline"
 _POLL_S = 0.5
+_AGAIN_S = 60
+
+
+@dataclass(slots=True)
+class _Submitting:
+    """What is known of the jobs of one cluster."""
+
+    refused: list[str] = field(default_factory=list)
+    has_begun: bool = False
+    is_ending: bool = False
 
 
 @contextmanager
@@ -41,13 +53,13 @@ def batch_client(profile: Profile) -> Iterator["Client"]:
     """
     import distributed
 
-    refused: list[str] = []
+    submitting = _Submitting()
     with ExitStack() as opened:
         place = opened.enter_context(_place(profile))
         check_jobs(profile, job_script(profile, place), folder=place.folder)
         security = place.keys.security() if place.keys else None
         workers = _array if profile.kind == "slurm-array" else _queue
-        scheduler = opened.enter_context(workers(profile, place, security, refused))
+        scheduler = opened.enter_context(workers(profile, place, security, submitting))
         client = opened.enter_context(distributed.Client(scheduler, security=security))
         _LOG.info(
             "cluster=%s jobs=%s cores=%s logs=%s",
@@ -61,8 +73,9 @@ def batch_client(profile: Profile) -> Iterator["Client"]:
             seconds=60 * profile.wait_minutes,
             name=profile.kind,
             hint=f"are its jobs still waiting, or did they end at once? Their logs: {place.logs}",
-            refused=lambda: refused,
+            refused=lambda: submitting.refused,
         )
+        submitting.has_begun = True
         yield client
 
 
@@ -129,47 +142,65 @@ def _host(profile: Profile) -> str:
 
 @contextmanager
 def _queue(
-    profile: Profile, place: Place, security: "Security | None", refused: list[str]
+    profile: Profile, place: Place, security: "Security | None", submitting: _Submitting
 ) -> Iterator[Any]:
     """Give a cluster of dask-jobqueue that replaces every job that ends.
 
     Adapting between equal bounds does that; scaling to a number does not.
     """
-    with _closed(
-        cluster_class(profile.kind)(
-            job_cls=_telling(cluster_class(profile.kind).job_cls, refused),
-            security=security,
-            protocol=place.protocol,
-            interface=profile.interface,
-            scheduler_options={"host": _host(profile), "dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.CRITICAL,
-            **job_settings(profile, place),
-        )
-    ) as cluster:
+    of_kind = cluster_class(profile.kind)
+    cluster = of_kind(
+        job_cls=_telling(of_kind.job_cls, submitting),
+        security=security,
+        protocol=place.protocol,
+        interface=profile.interface,
+        scheduler_options={"host": _host(profile), "dashboard_address": "127.0.0.1:0"},
+        silence_logs=logging.CRITICAL,
+        **job_settings(profile, place),
+    )
+    with cluster:
         cluster.adapt(minimum_jobs=profile.jobs, maximum_jobs=profile.jobs)
-        yield cluster
+        try:
+            yield cluster
+        finally:
+            submitting.is_ending = True
 
 
-@contextmanager
-def _closed(cluster: Any) -> Iterator[Any]:  # noqa: ANN401  Dask's classes have no types here
-    try:
-        yield cluster
-    finally:
-        with suppress(AssertionError):  # it expects of jobs that were refused that they have run
-            cluster.close()
+def _telling(job_class: Any, submitting: _Submitting) -> Any:  # noqa: ANN401  Dask has no types here
+    """Return a class of jobs that says why one could not be submitted; Dask only logs it.
 
-
-def _telling(job_class: Any, refused: list[str]) -> Any:  # noqa: ANN401
-    """Return a class of jobs that says why one could not be submitted; Dask only logs it."""
+    A job that is to replace another is tried again: dask-jobqueue would count it as there for good.
+    """
 
     async def start(self: Any) -> None:  # noqa: ANN401
-        try:
-            await job_class.start(self)
-        except (RuntimeError, ValueError, OSError) as error:
-            refused.append(" ".join(str(error).split()))
-            raise
+        from distributed.core import Status
+
+        while True:
+            try:
+                await job_class.start(self)
+            except (RuntimeError, ValueError, OSError) as error:
+                submitting.refused.append(_words(error))
+                if not submitting.has_begun or submitting.is_ending:
+                    self.status = Status.failed
+                    raise
+            else:
+                return
+            _LOG.warning("job refused, tried again in %s s: %s", _AGAIN_S, submitting.refused[-1])
+            for _ in range(_AGAIN_S):
+                if not submitting.is_ending:
+                    await asyncio.sleep(1)
 
     return type(job_class.__name__, (job_class,), {"start": start})
+
+
+def _words(error: Exception) -> str:
+    r"""Return what the command that submits has printed, where dask-jobqueue quotes it.
+
+    >>> _words(RuntimeError("Exit code: 1\nstdout:\n\nstderr:\nqsub: Unknown queue\n"))
+    'qsub: Unknown queue'
+    """
+    words = " ".join(str(error).split())
+    return words.rpartition("stderr: ")[2] or words
 
 
 @contextmanager
@@ -177,7 +208,7 @@ def _array(
     profile: Profile,
     place: Place,
     security: "Security | None",
-    refused: list[str],  # noqa: ARG001  sbatch has said so before
+    submitting: _Submitting,  # noqa: ARG001  sbatch has said so before
 ) -> Iterator[Any]:
     """Give a scheduler whose workers are the jobs of one array, cancelled when it is left."""
     import distributed

@@ -16,7 +16,7 @@ from wsi_pipeline.config import BATCH_KINDS, make_config
 from wsi_pipeline.errors import ConfigError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "jobs"
-SITE = {
+SITE: dict[str, object] = {
     "jobs": 20,
     "cores": 8,
     "memory": "16GB",
@@ -28,7 +28,7 @@ SITE = {
     "prologue": ["ulimit -c 0"],
     "container": "apptainer exec /images/wsi.sif",
 }
-OF_KIND = {
+OF_KIND: dict[str, dict[str, object]] = {
     "slurm": {"queue": "cpu", "directives": ["--constraint=avx2"]},
     "slurm-array": {"queue": "cpu", "directives": ["--constraint=avx2"]},
     "pbs": {"queue": "cpu", "directives": ["-W umask=027"]},
