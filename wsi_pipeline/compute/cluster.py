@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.calls import Pool, SerialPool
-from wsi_pipeline.compute.batch import batch_client, wait_for_worker
 from wsi_pipeline.compute.pool import DaskPool
 from wsi_pipeline.compute.processes import interrupts_held, process_pool, start_server
-from wsi_pipeline.compute.profile import is_batch, read_profile
 from wsi_pipeline.compute.worker import DEATHS_ALLOWED, settle_in, worker_plugin
+from wsi_pipeline.config import BATCH_KINDS
 from wsi_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,12 +24,12 @@ PROCESSES, LOCAL = "processes", "local"
 _LOG = logging.getLogger(__name__)
 _WORKER_WAIT_S = 300
 """How long a running scheduler may be without any worker."""
-_NO_WORKERS = "30m"
-"""The same once the work has begun: workers of a batch system may be waiting to be replaced."""
+_NO_WORKERS_MINUTES = 30
+"""The same once the work has begun: all workers of a batch system may be waiting to be replaced."""
 
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": DEATHS_ALLOWED - 1,
-    "distributed.scheduler.no-workers-timeout": _NO_WORKERS,
+    "distributed.scheduler.no-workers-timeout": f"{_NO_WORKERS_MINUTES}m",
     "distributed.scheduler.work-stealing": False,  # calls are alike and wait on no other
     "distributed.scheduler.worker-saturation": 1.1,
     "distributed.worker.memory.target": False,  # results are a few bytes: nothing to spill
@@ -61,6 +60,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _is_batch(where: str) -> bool:
+    """Return whether this names a batch system or a file that does."""
+    return where in BATCH_KINDS or where.endswith((".yaml", ".yml"))
+
+
 def cluster_of(where: str, *, workers: int | None = None) -> Cluster:
     """Return the workers that a person asks for; how many, if not said, follows from where.
 
@@ -69,8 +73,10 @@ def cluster_of(where: str, *, workers: int | None = None) -> Cluster:
     ConfigError
         A profile cannot be read or holds what is not expected.
     """
-    if not is_batch(where):
+    if not _is_batch(where):
         return Cluster(workers=workers or usable_cores(), where=where)
+    from wsi_pipeline.compute.profile import read_profile
+
     profile = read_profile(where, slots=workers)
     return Cluster(workers=profile.jobs * profile.cores, where=where)
 
@@ -131,16 +137,13 @@ def _client(cluster: Cluster) -> Iterator["Client"]:
     import dask
 
     with dask.config.set(_SETTINGS), ExitStack() as opened:
-        opened_here = cluster.where == LOCAL or is_batch(cluster.where)
+        opened_here = cluster.where == LOCAL or _is_batch(cluster.where)
         if cluster.where == LOCAL:
             client = opened.enter_context(_local_client(cluster.workers))
-        elif is_batch(cluster.where):
-            profile = read_profile(cluster.where, slots=cluster.workers)
-            client = opened.enter_context(batch_client(profile))
+        elif _is_batch(cluster.where):
+            client = opened.enter_context(_batch_client(cluster))
         else:
             client = opened.enter_context(_connected(cluster.where))
-            hint = "start some with: dask worker"
-            wait_for_worker(client, seconds=_WORKER_WAIT_S, name=cluster.where, hint=hint)
         _LOG.info("dashboard=%s", _dashboard(client, is_ours=opened_here))
         _settle_workers(client, cluster.where)
         yield client
@@ -170,6 +173,22 @@ def _dashboard(client: "Client", *, is_ours: bool) -> str:
     return f"http://127.0.0.1:{services['dashboard']}/status"
 
 
+@contextmanager
+def _batch_client(cluster: Cluster) -> Iterator["Client"]:
+    import dask
+
+    from wsi_pipeline.compute.batch import batch_client
+    from wsi_pipeline.compute.profile import read_profile
+
+    profile = read_profile(cluster.where, slots=cluster.workers)
+    minutes = max(_NO_WORKERS_MINUTES, profile.wait_minutes)
+    with (
+        dask.config.set({"distributed.scheduler.no-workers-timeout": f"{minutes}m"}),
+        batch_client(profile) as client,
+    ):
+        yield client
+
+
 def _settle_workers(client: "Client", where: str) -> None:
     try:
         client.register_plugin(worker_plugin())
@@ -180,15 +199,22 @@ def _settle_workers(client: "Client", where: str) -> None:
         ) from error
 
 
-def _connected(where: str) -> "Client":
+@contextmanager
+def _connected(where: str) -> Iterator["Client"]:
     import distributed
 
+    from wsi_pipeline.compute.batch import wait_for_worker
+
     try:
-        return distributed.Client(_address(where), timeout=10)
+        client = distributed.Client(_address(where), timeout=10)
     except (OSError, TimeoutError, ValueError, TypeError) as error:
         raise ConfigError(
             f"cluster {where}: no scheduler answers ({error}); is it running, and reachable?"
         ) from error
+    with client:
+        hint = "start some with: dask worker"
+        wait_for_worker(client, seconds=_WORKER_WAIT_S, name=where, hint=hint)
+        yield client
 
 
 def _address(where: str) -> str:

@@ -17,7 +17,7 @@ IN_FLIGHT_PER_SLOT = 2
 
 _COUNT_EVERY_S = 10.0
 _NO_WORKERS = (
-    "the cluster has had no workers for half an hour; have its jobs ended? What is finished is kept, "
+    "the cluster has had no workers for too long; have all its jobs ended? What is finished is kept, "
     "and the same command goes on"
 )
 

@@ -93,8 +93,8 @@ class Profile(Config):
     )
     scratch: Word | None = Field(
         None,
-        description="Folder on the node itself for a worker's own files, such as `$TMPDIR`; never on a "
-        "shared file system.",
+        description="Folder on the node itself for a worker's own files, never on a shared file system; "
+        "`$TMPDIR` or /tmp of the node if not given.",
         json_schema_extra=_expected("one folder without spaces"),
     )
     shared: Word | None = Field(
@@ -209,11 +209,6 @@ class Profile(Config):
     def is_loopback(self) -> bool:
         """Whether nothing can be reached from another machine."""
         return self.interface == "lo"
-
-
-def is_batch(where: str) -> bool:
-    """Return whether this names a batch system or a file that does."""
-    return where in BATCH_KINDS or where.endswith((".yaml", ".yml"))
 
 
 def read_profile(where: str, *, slots: int | None = None) -> Profile:

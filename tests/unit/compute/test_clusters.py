@@ -11,15 +11,17 @@ from pathlib import Path
 
 import dask
 import pytest
+from distributed.scheduler import NoWorkerError
 
 from wsi_pipeline.calls import Call, run_all
 from wsi_pipeline.compute import batch
 from wsi_pipeline.compute import cluster as clusters
 from wsi_pipeline.compute.cluster import Cluster, open_pool
 from wsi_pipeline.compute.keys import Keys, make_keys
+from wsi_pipeline.compute.pool import DaskPool
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import BATCH_KINDS
-from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.errors import ConfigError, PipelineError
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
@@ -44,6 +46,22 @@ def test_a_scheduler_without_workers_is_said_to_have_none(
         ),
     ):
         doubled(path)
+
+
+def test_a_run_ends_when_its_workers_have_been_gone_for_too_long() -> None:
+    class Future:
+        key = "unit"
+
+        def result(self) -> None:
+            raise NoWorkerError("unit", 1800)
+
+        def release(self) -> None: ...
+
+    pool = DaskPool(lambda: None, slots=1)
+    pool._client, pool._completed = object(), iter([Future()])
+    pool._calls["unit"] = Call(name="unit", function=abs, argument=0)
+    with pytest.raises(PipelineError, match="no workers for too long; have all its jobs ended"):
+        pool.next_answer()
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", "{"])

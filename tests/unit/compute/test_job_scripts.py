@@ -22,7 +22,7 @@ SITE: dict[str, object] = {
     "memory": "16GB",
     "walltime": "12:00:00",
     "account": "path",
-    "scratch": "$TMPDIR",
+    "scratch": "/local",
     "interface": "ib0",
     "modules": ["apptainer/1.3"],
     "prologue": ["ulimit -c 0"],
