@@ -1,5 +1,6 @@
 """What a batch system refuses is found before anything waits in its queue."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,7 +17,9 @@ _SUBMIT = {
     "htcondor": "condor_submit",
 }
 _ANSWER_S = 60
+_SPEAKER = re.compile(r"^(sbatch: |error: |fatal: |allocation failure: )+")
 _TO_CHANGE = "change queue, account, walltime, cores or memory of the profile"
+_TO_REACH = "is SLURM running, and is this a machine of its cluster?"
 
 
 def check_jobs(profile: Profile, script: str, *, folder: Path) -> None:
@@ -60,8 +63,9 @@ def run_sbatch(*arguments: str, kind: str) -> str:
             f"cluster {kind}: sbatch did not answer within {_ANSWER_S} s; is SLURM running?"
         ) from error
     if ended.returncode != 0:
+        what_to_do = _TO_REACH if "fatal: " in ended.stderr else _TO_CHANGE
         raise ConfigError(
-            f"cluster {kind}: SLURM refuses the job: {_reason(ended.stderr)}; {_TO_CHANGE}"
+            f"cluster {kind}: SLURM refuses the job: {_reason(ended.stderr)}; {what_to_do}"
         )
     return ended.stdout
 
@@ -73,5 +77,5 @@ def _reason(said: str) -> str:
     'Memory too high; Requested node is not there'
     """
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    words = [line.rpartition("error: ")[2].rpartition("failure: ")[2] for line in lines]
+    words = [_SPEAKER.sub("", line) for line in lines]
     return "; ".join(dict.fromkeys(words)) or "it does not say why"
