@@ -50,7 +50,7 @@ from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
 
 UNIT_TILES = 4 * SHARD_TILES
-"""Least tiles of a work unit of a large slide: 256 of 1024 px are about 2 s of one core and 42 MB."""
+"""A slide of at most so many tiles is one work unit: 256 of 1024 px are about 2 s of one core and 42 MB."""
 
 _MOST_UNIT_TILES = 32 * SHARD_TILES
 _UNIT_ROWS = 8
@@ -144,8 +144,10 @@ def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
 
     Guided self-scheduling (Polychronopoulos and Kuck, 1987).
     """
+    if tiles <= UNIT_TILES:
+        return [UnitJob(slide=job, first=0, end=tiles)] if tiles else []
     rows = _UNIT_ROWS * math.isqrt(tiles)
-    most = min(max(UNIT_TILES, rows, SHARD_TILES), _MOST_UNIT_TILES) // SHARD_TILES
+    most = min(max(UNIT_TILES, rows), _MOST_UNIT_TILES) // SHARD_TILES
     units: list[UnitJob] = []
     first = 0
     while first < tiles:
@@ -158,8 +160,7 @@ def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
 
 def cut_unit(unit: UnitJob) -> UnitDone:
     """Read, measure, encode and store a unit's tiles, unless its record is there."""
-    path = _unit_path(unit)
-    if path.exists() and (part := read_table(path)).num_rows == unit.end - unit.first:
+    if (part := _part_before(unit)) is not None:
         return _unit_done(part)
     plan, _ = read_plan(_plan_path(unit.slide))
     clock = StepClock()
@@ -169,6 +170,16 @@ def cut_unit(unit: UnitJob) -> UnitDone:
         return _unit_done(_cut(reader, plan, unit, clock))
     finally:
         reader.close()
+
+
+def _part_before(unit: UnitJob) -> pa.Table | None:
+    """Return what an interrupted attempt has recorded of just this unit, or None."""
+    path = _unit_path(unit)
+    if not path.exists():
+        return None
+    part = read_table(path)
+    same_settings = table_metadata(part).get("config_digest") == unit.slide.config.digest()
+    return part if same_settings and part.num_rows == unit.end - unit.first else None
 
 
 def finish_slide(job: SlideJob) -> SlideRecord:
@@ -235,7 +246,11 @@ def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -
             with clock.step("write"):
                 stored_bytes += write_shard(array, first // SHARD_TILES, chunks)
     table = _manifest_part(rows, plan, unit)
-    metadata = {"stored_bytes": str(stored_bytes), "seconds": json.dumps(clock.seconds)}
+    metadata = {
+        "stored_bytes": str(stored_bytes),
+        "seconds": json.dumps(clock.seconds),
+        "config_digest": config.digest(),
+    }
     write_table(_unit_path(unit), table, metadata=metadata)
     return table.replace_schema_metadata(metadata)
 
