@@ -18,6 +18,9 @@ TISSUE_METHODS: tuple[TissueMethod, ...] = get_args(TissueMethod)
 CODECS = {"jpeg": 90, "webp": 90, "zstd": None, "jpegxl": None}
 """Name to default quality; None for what is lossless and takes none."""
 
+BATCH_KINDS = ("slurm", "slurm-array", "pbs", "sge", "lsf", "htcondor")
+"""Batch systems whose jobs can do the work; ``compute.profile`` says how."""
+
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 
@@ -156,7 +159,9 @@ class TileConfig(Config):
 
 
 def _cluster(text: object) -> object:
-    if text not in {"processes", "local"} and not str(text).startswith(("tcp://", "tls://")):
+    names = {"processes", "local", *BATCH_KINDS}
+    address = str(text).startswith(("tcp://", "tls://"))
+    if text not in names and not address and not str(text).endswith((".json", ".yaml", ".yml")):
         raise ValueError
     return text
 
@@ -172,9 +177,13 @@ class RunConfig(Config):
     )
     cluster: Annotated[str, BeforeValidator(_cluster)] = Field(
         "processes",
-        description="Where the work runs: `processes` of this machine, `local` Dask workers with a "
-        "dashboard, or the address of a Dask scheduler, `tcp://HOST:PORT`.",
-        json_schema_extra=_expected("processes, local or tcp://HOST:PORT"),
+        description="Where the work runs: `processes` of this machine; `local` Dask workers with a "
+        "dashboard; a running Dask scheduler, by its address or the JSON file that it writes; jobs of a "
+        "batch system, by its name or a YAML profile (docs/how-to/cluster.md).",
+        json_schema_extra=_expected(
+            "processes, local, tcp://HOST:PORT, a scheduler's FILE.json, "
+            f"{', '.join(BATCH_KINDS)} or a PROFILE.yaml"
+        ),
     )
     part: str = Field(
         "1/1",

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from wsi_pipeline.cli.app import app
+from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
 from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
 
@@ -29,6 +30,9 @@ def config_page() -> str:
         + _settings(TileConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
+        + "\n## A profile: --cluster PROFILE.yaml\n\n"
+        + "Jobs of a batch system ([how to](../how-to/cluster.md)). Only `kind` has to be given.\n\n"
+        + _settings(Profile)
     )
 
 
@@ -89,7 +93,8 @@ PAGES = {
 def _settings(kind: type[Config]) -> str:
     rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
     for name, field in kind.model_fields.items():
-        default = "none" if field.default is None else field.default
+        default = "none" if field.default in (None, ()) else field.default
+        default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")
         rows += f"| `{name}` | {default} | {expected} | {field.description} |\n"
     return rows

@@ -64,6 +64,10 @@ def set_up_logging(*, quiet: bool, verbose: bool) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     package.handlers = [handler]
     package.propagate = False
+    where = logging.getLogger(
+        "wsi_pipeline.compute"
+    )  # a dashboard's address is wanted on terminals too
+    where.setLevel(logging.ERROR if quiet else logging.INFO)
 
 
 @contextmanager

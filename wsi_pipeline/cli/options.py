@@ -22,15 +22,19 @@ RUN = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", sho
 WORKERS = Annotated[
     int | None,
     typer.Option(
-        "--workers", metavar="N", help="Worker processes, one core each.", show_default="every core"
+        "--workers",
+        metavar="N",
+        help="Cores to work on, here or in jobs.",
+        show_default="every core",
     ),
 ]
 CLUSTER = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        metavar="processes|local|tcp://HOST:PORT",
-        help="Where the work runs: in processes here, on Dask workers here, or on a Dask scheduler's.",
+        metavar="processes|local|tcp://HOST:PORT|FILE.json|slurm|slurm-array|pbs|sge|lsf|htcondor|PROFILE.yaml",
+        help="Where the work runs: in processes here, on Dask workers here, on those of a running scheduler, "
+        "or in jobs of a batch system.",
         show_default="processes",
     ),
 ]
@@ -55,8 +59,8 @@ def given(**flags: object) -> dict[str, object]:
 
 def workers_of(how: "RunConfig") -> "Cluster":
     """Return where the work runs; its processes import in the meantime what this one imports next."""
-    from wsi_pipeline.compute.cluster import Cluster, usable_cores, warm_up
+    from wsi_pipeline.compute.cluster import cluster_of, warm_up
 
-    cluster = Cluster(workers=how.workers or usable_cores(), where=how.cluster)
+    cluster = cluster_of(how.cluster, workers=how.workers)
     warm_up(cluster, preload=["wsi_pipeline.run"])
     return cluster

@@ -1,12 +1,13 @@
 """Calls on Dask workers: bounded in flight, each result read and released, failures as answers."""
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.calls import Answer, Call
 from wsi_pipeline.compute.worker import DIED
-from wsi_pipeline.errors import SlideError
+from wsi_pipeline.errors import PipelineError, SlideError
 
 if TYPE_CHECKING:
     from distributed import Client, as_completed
@@ -14,18 +15,34 @@ if TYPE_CHECKING:
 IN_FLIGHT_PER_SLOT = 2
 """One call running and one waiting on each slot: no worker idles while its answer travels."""
 
+_COUNT_EVERY_S = 10.0
+_NO_WORKERS = (
+    "the cluster has had no workers for too long; have all its jobs ended? What is finished is kept, "
+    "and the same command goes on"
+)
+
 
 class DaskPool:
     """A pool (``calls.Pool``) over a Dask client, which is connected when the first call comes."""
 
     def __init__(self, connect: Callable[[], "Client"], *, slots: int) -> None:
-        self.window = IN_FLIGHT_PER_SLOT * slots
+        self._slots = slots
+        self._counted_s = -_COUNT_EVERY_S
         self._connect = connect
         self._client: Client | None = None
         self._completed: as_completed | None = None
         self._calls: dict[str, Call] = {}
         self._suspects: deque[Call] = deque()
         self._number = 0
+
+    @property
+    def window(self) -> int:
+        """How many calls are worth having under way: more where more threads have come than expected."""
+        now_s = time.monotonic()
+        if self._client is not None and now_s - self._counted_s > _COUNT_EVERY_S:
+            self._counted_s = now_s
+            self._slots = max(self._slots, sum(self._client.nthreads().values()))
+        return IN_FLIGHT_PER_SLOT * self._slots
 
     def submit(self, call: Call) -> None:
         """Send a call to the scheduler."""
@@ -47,8 +64,13 @@ class DaskPool:
 
         A worker that dies takes along the calls that waited on it. Each of them is tried once more,
         alone, so that only the one that kills its worker is blamed.
+
+        Raises
+        ------
+        PipelineError
+            There have been no workers for so long that none is expected.
         """
-        from distributed.scheduler import KilledWorker
+        from distributed.scheduler import KilledWorker, NoWorkerError
 
         _, completed = self._started()
         while True:
@@ -63,6 +85,8 @@ class DaskPool:
                 if alone:
                     return Answer(call=call, error=SlideError(DIED))
                 self._suspects.append(call)
+            except NoWorkerError as error:
+                raise PipelineError(_NO_WORKERS) from error
             except Exception as error:  # noqa: BLE001  an error is an answer, as in every pool
                 return Answer(call=call, error=error)
             finally:

@@ -19,8 +19,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of t
 _KEEP_BYTES, _MAP_BYTES = 1 << 30, 1 << 28
 
 
-def settle_in() -> None:
-    """Keep OpenCV to one thread, for there is a process per core, and keep freed memory.
+def settle_in(*, threads: int = 1) -> None:
+    """Keep OpenCV to one thread, for there is a worker per core, and keep freed memory.
 
     Else every tile's buffers are mapped and cleared anew, at Dask's settings for 2.5 times the work
     (docs/decisions/0004-keep-freed-memory.md).
@@ -30,7 +30,7 @@ def settle_in() -> None:
     cv2.setNumThreads(1)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_ARENA_MAX, threads)  # those that work at once
         mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
         mallopt(_M_MMAP_THRESHOLD, _MAP_BYTES)
 
@@ -42,7 +42,7 @@ def worker_plugin() -> "WorkerPlugin":
     class SettleIn(WorkerPlugin):  # type: ignore[misc]  # Dask's classes have no types here
         name = "wsi-pipeline"
 
-        def setup(self, worker: "Worker") -> None:  # noqa: ARG002  Dask calls it so
-            settle_in()
+        def setup(self, worker: "Worker") -> None:
+            settle_in(threads=worker.state.nthreads)
 
     return SettleIn()
