@@ -19,7 +19,7 @@ from tests.pipeline.runs import (
     slides_of,
     tile,
 )
-from wsi_pipeline.calls import Answer, Call, Pool
+from wsi_pipeline.calls import Answer, Call, Pool, SerialPool
 from wsi_pipeline.compute.cluster import LOCAL, PROCESSES, Cluster, open_pool
 from wsi_pipeline.config import make_config
 from wsi_pipeline.stages import units
@@ -149,6 +149,30 @@ class KillingPool:
     def next_answer(self) -> Answer:
         answer = self._pool.next_answer()
         return replace(answer, call=self._calls[answer.call.name])
+
+
+class DoublingPool(SerialPool):
+    """Makes every call twice, as when a worker has died before it could say that it was done."""
+
+    def next_answer(self) -> Answer:
+        call = self._waiting[0]
+        call.function(call.argument)
+        return super().next_answer()
+
+
+@pytest.mark.parametrize("unit_tiles", [64, 1024])
+def test_every_call_can_be_made_twice(
+    unit_tiles: int,
+    drawn: Drawn,
+    serial: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(units, "UNIT_TILES", unit_tiles)
+    config = make_config(TileConfig, MANY)
+    outcome = tile_slides([str(drawn.folder)], tmp_path / "RUN", config, pool=DoublingPool())
+    assert outcome.with_status("failed") == ()
+    assert_same_run(tmp_path / "RUN", serial)
 
 
 @pytest.mark.parametrize("where", [PROCESSES, LOCAL])

@@ -35,6 +35,7 @@ from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
     from_json,
+    read_record,
     to_json,
     with_columns,
     write_record,
@@ -135,6 +136,9 @@ def _part_before(unit: UnitJob) -> pa.Table | None:
 
 def finish_slide(job: SlideJob) -> SlideRecord:
     """Publish array, overlay and manifest of a slide whose units are done, then its record."""
+    ended = read_record(job.run, job.source.slide_id)
+    if ended is not None and ended.status == "done" and not _plan_path(job).exists():
+        return ended  # by a worker that died before it could say so
     plan, picture = read_plan(_plan_path(job))
     clock = StepClock()
     parts = [read_table(_unit_path(unit)) for unit in units_of(job, plan.tiles)]
