@@ -144,12 +144,18 @@ def put_if_absent(path: Path, data: bytes) -> bool:
 @contextmanager
 def uploaded(path: Path) -> Iterator[Path]:
     """Give a local temporary path; on leaving without an error its content becomes the remote object."""
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
-        temporary = Path(folder, "object")
-        yield temporary
-        system, key = filesystem(path)
-        with _said(path):
-            system.put_file(str(temporary), key)
+    try:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
+            temporary = Path(folder, "object")
+            yield temporary
+            system, key = filesystem(path)
+            with _said(path):
+                system.put_file(str(temporary), key)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {tempfile.gettempdir()}, where it is made, answers {error.strerror}; make "
+            "room there or name another folder with TMPDIR"
+        ) from error
 
 
 @contextmanager

@@ -1,0 +1,67 @@
+"""An S3 server on loopback for tests, and what goes in and out of it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+NOWHERE = "http://127.0.0.1:9"
+"""Where nobody answers."""
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Give the address of a server that holds nothing."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def set_up(monkeypatch: pytest.MonkeyPatch, address: str, keys: Mapping[str, str] = KEYS) -> None:
+    """Name server and credentials by the usual variables, for this process and those it starts."""
+    for name in (*KEYS, "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    settings = {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }
+    for name, value in {**settings, **keys}.items():
+        monkeypatch.setenv(name, value)
+    system: Any = fsspec.get_filesystem_class("s3")
+    system.clear_instance_cache()
+
+
+def file_system(url: str) -> fsspec.AbstractFileSystem:
+    """Return what knows the objects of a URL."""
+    return fsspec.url_to_fs(url, use_listings_cache=False)[0]
+
+
+def upload(folder: Path, url: str) -> None:
+    """Put every file of a folder below a URL."""
+    system = file_system(url)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            system.put_file(str(path), f"{url}/{path.relative_to(folder)}")
+
+
+def download(url: str, folder: Path) -> Path:
+    """Return a folder with every object below a URL."""
+    system, root = fsspec.url_to_fs(url, use_listings_cache=False)
+    for name in system.find(root):
+        path = folder / name.removeprefix(root).lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        system.get_file(name, str(path))
+    return folder
