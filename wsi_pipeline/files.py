@@ -16,7 +16,7 @@ import google_crc32c
 
 from wsi_pipeline.errors import OutputError, SlideError
 from wsi_pipeline.parts import parts_of
-from wsi_pipeline.remote import is_remote, put, remove_below, uploaded
+from wsi_pipeline.remote import is_remote, put, remove_below, remove_object, uploaded
 
 TEMPORARY_PREFIX = ".tmp-"
 """Begins the name of every file that is still being written; host and process follow."""
@@ -70,6 +70,14 @@ def make_folder(folder: Path) -> None:
     """Make a folder and those above it; object stores have none to make."""
     if not is_remote(folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there."""
+    if is_remote(path):
+        remove_object(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_tree(folder: Path) -> None:

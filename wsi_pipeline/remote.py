@@ -184,7 +184,7 @@ def contents(folder: Path, suffix: str) -> dict[str, bytes]:
         names = [name for name in system.ls(key, detail=False) if name.endswith(suffix)]
     except FileNotFoundError:
         return {}
-    found = system.cat_ranges(names, None, None, on_error="return")
+    found = system.cat_ranges(names, 0, None, on_error="return")  # with 0, a request less for each
     for each in found:
         if isinstance(each, Exception) and not isinstance(
             each, FileNotFoundError
@@ -195,6 +195,13 @@ def contents(folder: Path, suffix: str) -> dict[str, bytes]:
         for name, data in zip(names, found, strict=True)
         if isinstance(data, bytes)
     }
+
+
+def remove_object(path: Path) -> None:
+    """Remove a remote object, if it is there."""
+    system, key = filesystem(path)
+    with suppress(FileNotFoundError):
+        system.rm_file(key)
 
 
 def remove_below(folder: Path) -> None:

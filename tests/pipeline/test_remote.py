@@ -31,6 +31,8 @@ from tests.pipeline.runs import (
     stored,
     untimed,
 )
+from tests.writers.dicom import write_dicom
+from tests.writers.pixels import pyramid, tissue
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import owner, place
@@ -159,7 +161,7 @@ def test_a_run_on_s3_that_is_stopped_goes_on_at_once(
     number: signal.Signals, drawn: Drawn, bucket: str, scratch: Path, tmp_path: Path
 ) -> None:
     s3.upload(drawn.folder, f"{bucket}/slides")
-    line = ("tile", f"{bucket}/slides", "-o", f"{bucket}/RUN", *FINE, "--workers", "1")
+    line = ("tile", f"{bucket}/slides/he.svs", "-o", f"{bucket}/RUN", *FINE, "--workers", "1")
     system = s3.file_system(bucket)
     with subprocess.Popen(
         [sys.executable, "-m", "wsi_pipeline", *line],
@@ -178,7 +180,7 @@ def test_a_run_on_s3_that_is_stopped_goes_on_at_once(
     again = process(*line)
     assert again.code == 0, again.err
     config = make_config(TileConfig, {"tile_size": 64, "overlap": 0.25, "min_tissue": 0})
-    tile_slides([str(drawn.folder)], tmp_path / "LOCAL", config)
+    tile_slides([str(drawn.he)], tmp_path / "LOCAL", config)
     run = s3.download(f"{bucket}/RUN", tmp_path / "RUN")
     assert_same_but_for_places(run, tmp_path / "LOCAL")
     assert [path for path in scratch.iterdir() if path.name.startswith("wsi-pipeline-slide-")] == []
@@ -285,6 +287,18 @@ def test_a_slide_of_several_files_is_fetched_with_all_of_them(
             if path.is_file()
         }
         assert found == {name: data for name, data in files.items() if name != "b.mrxs"}
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_dicom_series_on_s3_is_one_slide(bucket: str, scratch: Path, tmp_path: Path) -> None:
+    levels = pyramid(tissue(352, 264), 2, 4)
+    (tmp_path / "slides" / "case").mkdir(parents=True)
+    write_dicom(tmp_path / "slides" / "case", levels, transfer="none", names="level", series=2)
+    s3.upload(tmp_path / "slides", f"{bucket}/slides")
+    for slides, run in ((str(tmp_path / "slides"), "LOCAL"), (f"{bucket}/slides", "RUN")):
+        tile_slides([slides], tmp_path / run, CONFIG)
+    assert slides_of(tmp_path / "RUN")["case"]["path"] == f"{bucket}/slides/case/level0.dcm"
+    assert_same_but_for_places(tmp_path / "RUN", tmp_path / "LOCAL")
     assert list(scratch.iterdir()) == []
 
 

@@ -22,6 +22,7 @@ from wsi_pipeline.files import (
     Fingerprint,
     fingerprint,
     publish_bytes,
+    remove_file,
     remove_tree,
     sweep_temporaries,
 )
@@ -247,7 +248,7 @@ def finish_slide(job: SlideJob) -> SlideRecord:
 def clear_slide(run: RunDirectory, slide_id: str) -> None:
     """Remove all of a slide, its record first: what is not done must not look done."""
     for path in (run.record(slide_id), run.manifest(slide_id), run.overlay(slide_id)):
-        path.unlink(missing_ok=True)
+        remove_file(path)
     remove_tree(run.array(slide_id))
     remove_tree(run.work(slide_id))
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_pipeline.errors import ConfigError, OutputError
-from wsi_pipeline.remote import contents, is_gone, owner, put, put_if_absent
+from wsi_pipeline.remote import contents, is_gone, owner, put, put_if_absent, remove_object
 from wsi_pipeline.stages.run_directory import RunDirectory
 
 RENEWED_S = 30.0
@@ -45,7 +45,7 @@ def remote_lease(run: RunDirectory, *, part: int, parts: int) -> Iterator[None]:
             yield
     finally:
         with suppress(Exception):  # it ends by itself
-            lease.unlink(missing_ok=True)
+            remove_object(lease)
 
 
 def _refuse_if_held(run: RunDirectory, name: str) -> None:
