@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ from wsi_pipeline.stages import cut, remote_lease
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.tile import TileOptions, tile_slides
 from wsi_pipeline.stages.verify import verify_run
+from wsi_pipeline.store.writer import write_shard
 
 pytestmark = pytest.mark.filterwarnings(
     "default"
@@ -79,8 +80,8 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def assert_same_but_for_places(run: Path, other: Path) -> None:
     """Assert the same bytes, and the same table of slides but for where and when their files lie."""
     assert digests(run) == digests(other)
-    tables = [untimed(each).drop(columns=["path", "mtime_ns"]) for each in (run, other)]
-    pd.testing.assert_frame_equal(*tables)
+    ours, theirs = (untimed(each).drop(columns=["path", "mtime_ns"]) for each in (run, other))
+    pd.testing.assert_frame_equal(ours, theirs)
 
 
 def test_a_run_from_s3_to_s3_is_byte_for_byte_the_local_one(
@@ -128,22 +129,21 @@ def test_units_that_are_done_are_kept_when_a_remote_slide_was_interrupted(
     config = make_config(TileConfig, {"tile_size": 64, "overlap": 0.25, "min_tissue": 0})
     s3.upload(drawn.folder, f"{bucket}/slides")
     slide, written = f"{bucket}/slides/he.svs", list[int]()
-    write_shard = cut.write_shard
 
-    def noted(array: Path, shard: int, chunks: list[bytes | None]) -> int:
-        if len(written) == 2:
-            raise _Stopped
-        written.append(shard)
-        return write_shard(array, shard, chunks)
+    def stopping_at(most: int) -> Callable[[Path, int, list[bytes | None]], int]:
+        def write(array: Path, shard: int, chunks: list[bytes | None]) -> int:
+            if len(written) == most:
+                raise _Stopped
+            written.append(shard)
+            return write_shard(array, shard, chunks)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(cut, "write_shard", noted)
-        with pytest.raises(_Stopped):
-            tile_slides([slide], f"{bucket}/RUN", config)
-        assert list(scratch.iterdir()) == []
-    monkeypatch.setattr(
-        cut, "write_shard", lambda *given: (written.append(given[1]), write_shard(*given))[1]
-    )
+        return write
+
+    monkeypatch.setattr(cut, "write_shard", stopping_at(2))
+    with pytest.raises(_Stopped):
+        tile_slides([slide], f"{bucket}/RUN", config)
+    assert list(scratch.iterdir()) == []
+    monkeypatch.setattr(cut, "write_shard", stopping_at(99))
     tile_slides([slide], f"{bucket}/RUN", config)
     assert written == sorted(set(written))
     tile_slides([str(drawn.he)], tmp_path / "LOCAL", config)
