@@ -61,7 +61,7 @@ from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
 
 UNIT_TILES = 4 * SHARD_TILES
-"""Least tiles of a work unit of a large slide: 256 of 1024 px are about 2 s of one core and 42 MB."""
+"""A slide of at most so many tiles is one work unit: 256 of 1024 px are about 2 s of one core and 42 MB."""
 
 _MOST_UNIT_TILES = 32 * SHARD_TILES
 _UNIT_ROWS = 8
@@ -129,7 +129,7 @@ def begin_slide(job: SlideJob) -> Begun:
         if plan.tiles > UNIT_TILES and not fetched:
             return Begun(tiles=plan.tiles)
         for unit in units_of(job, plan.tiles):
-            if tiles is None or _part(unit) is None:
+            if tiles is None or _part_before(unit) is None:
                 _cut(reader, plan, unit, StepClock())
     return Begun(tiles=plan.tiles, record=finish_slide(job))
 
@@ -178,8 +178,10 @@ def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
 
     Guided self-scheduling (Polychronopoulos and Kuck, 1987).
     """
+    if tiles <= UNIT_TILES:
+        return [UnitJob(slide=job, first=0, end=tiles)] if tiles else []
     rows = _UNIT_ROWS * math.isqrt(tiles)
-    most = min(max(UNIT_TILES, rows, SHARD_TILES), _MOST_UNIT_TILES) // SHARD_TILES
+    most = min(max(UNIT_TILES, rows), _MOST_UNIT_TILES) // SHARD_TILES
     units: list[UnitJob] = []
     first = 0
     while first < tiles:
@@ -192,7 +194,7 @@ def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
 
 def cut_unit(unit: UnitJob) -> UnitDone:
     """Read, measure, encode and store a unit's tiles, unless its record is there."""
-    if (part := _part(unit)) is not None:
+    if (part := _part_before(unit)) is not None:
         return _unit_done(part)
     plan, _ = read_plan(_plan_path(unit.slide))
     clock = StepClock()
@@ -200,12 +202,14 @@ def cut_unit(unit: UnitJob) -> UnitDone:
         return _unit_done(_cut(reader, plan, unit, clock))
 
 
-def _part(unit: UnitJob) -> pa.Table | None:
-    """Return a unit's part of the manifest if it has been cut."""
+def _part_before(unit: UnitJob) -> pa.Table | None:
+    """Return what an interrupted attempt has recorded of just this unit, or None."""
     path = _unit_path(unit)
-    if path.exists() and (part := read_table(path)).num_rows == unit.end - unit.first:
-        return part
-    return None
+    if not path.exists():
+        return None
+    part = read_table(path)
+    same_settings = table_metadata(part).get("config_digest") == unit.slide.config.digest()
+    return part if same_settings and part.num_rows == unit.end - unit.first else None
 
 
 def finish_slide(job: SlideJob) -> SlideRecord:
@@ -272,7 +276,11 @@ def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -
             with clock.step("write"):
                 stored_bytes += write_shard(array, first // SHARD_TILES, chunks)
     table = _manifest_part(rows, plan, unit)
-    metadata = {"stored_bytes": str(stored_bytes), "seconds": json.dumps(clock.seconds)}
+    metadata = {
+        "stored_bytes": str(stored_bytes),
+        "seconds": json.dumps(clock.seconds),
+        "config_digest": config.digest(),
+    }
     write_table(_unit_path(unit), table, metadata=metadata)
     return table.replace_schema_metadata(metadata)
 
