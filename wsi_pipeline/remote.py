@@ -21,7 +21,8 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _LOCAL = "file://"
 _WITH_BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 _MISSING = "install what it needs: pip install 'wsi-pipeline[remote]' for S3, and gcsfs or adlfs for others"
-_SCRATCH = "wsi-pipeline-"
+SCRATCH = "wsi-pipeline-"
+"""Begins the name of every folder in scratch; its ``owner()`` follows."""
 
 
 def is_url(text: str) -> bool:
@@ -145,7 +146,7 @@ def put_if_absent(path: Path, data: bytes) -> bool:
 def uploaded(path: Path) -> Iterator[Path]:
     """Give a local temporary path; on leaving without an error its content becomes the remote object."""
     try:
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{owner()}-") as folder:
             temporary = Path(folder, "object")
             yield temporary
             system, key = filesystem(path)
@@ -207,12 +208,12 @@ def remove_object(path: Path) -> None:
 def remove_below(folder: Path) -> None:
     """Remove all objects below a remote folder, if there are any."""
     system, key = filesystem(folder)
-    with suppress(FileNotFoundError):
-        if not set(key) & set("*?["):
-            system.rm(key, recursive=True)
-            return
-        for name in system.find(key):  # rm would take the name for a pattern
-            system.rm_file(name)
+    names = system.find(key)
+    plain = [name for name in names if not set(name) & set("*?[")]
+    if plain:
+        system.rm(plain)
+    for name in set(names) - set(plain):  # rm would take it for a pattern
+        system.rm_file(name)
 
 
 def owner() -> str:

@@ -183,7 +183,7 @@ def test_a_run_on_s3_that_is_stopped_goes_on_at_once(
     tile_slides([str(drawn.he)], tmp_path / "LOCAL", config)
     run = s3.download(f"{bucket}/RUN", tmp_path / "RUN")
     assert_same_but_for_places(run, tmp_path / "LOCAL")
-    assert [path for path in scratch.iterdir() if path.name.startswith("wsi-pipeline-slide-")] == []
+    assert [path.name for path in scratch.iterdir() if path.name.startswith("wsi-pipeline-")] == []
 
 
 def test_done_slides_on_s3_are_skipped_without_fetching_them(
@@ -318,8 +318,8 @@ def test_what_a_killed_process_left_in_scratch_is_removed(
     drawn: Drawn, bucket: str, scratch: Path
 ) -> None:
     host = owner().rpartition("-")[0]
-    left = scratch / f"wsi-pipeline-slide-{host}-4194305-x"  # above any process number
-    others = scratch / "wsi-pipeline-slide-elsewhere-1-x"
+    left = scratch / f"wsi-pipeline-{host}-4194305-x"  # above any process number
+    others = scratch / "wsi-pipeline-elsewhere-1-x"
     left.mkdir()
     others.mkdir()
     s3.upload(drawn.folder, bucket)
@@ -436,6 +436,17 @@ def test_what_cannot_be_reached_is_told_in_one_sentence(
     assert "no answer" in said(drawn.he, f"{bucket}/RUN")
     s3.set_up(monkeypatch, server, keys={})
     assert "no credentials; set AWS_ACCESS_KEY_ID" in said(drawn.he, f"{bucket}/RUN")
+
+
+def test_local_runs_load_no_library_of_remote_places(drawn: Drawn, tmp_path: Path) -> None:
+    probe = (
+        "import sys; from wsi_pipeline.stages.tile import TileConfig, tile_slides;"
+        "tile_slides(sys.argv[1:2], sys.argv[2], TileConfig(tile_size=128));"
+        "print(sorted({'fsspec', 'upath', 's3fs', 'aiohttp'} & sys.modules.keys()))"
+    )
+    line = [sys.executable, "-c", probe, str(drawn.plain), str(tmp_path / "RUN")]
+    ended = subprocess.run(line, capture_output=True, text=True, check=True, env=environment())
+    assert ended.stdout.strip() == "[]"
 
 
 def test_a_missing_library_is_named(drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,17 @@ from pathlib import Path, PurePosixPath
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.files import Fingerprint, Sample, same_source_today
 from wsi_pipeline.parts import parts_of
-from wsi_pipeline.remote import filesystem, is_gone, is_remote, is_url, owner, place, reason_of
+from wsi_pipeline.remote import (
+    SCRATCH,
+    filesystem,
+    is_gone,
+    is_remote,
+    is_url,
+    owner,
+    place,
+    reason_of,
+)
 from wsi_pipeline.slides.find import SlideSource
-
-_PREFIX = "wsi-pipeline-slide-"
 
 
 @contextmanager
@@ -39,7 +46,7 @@ def staged(source: SlideSource) -> Iterator[SlideSource]:
         yield source
         return
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{owner()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{owner()}-"))
     try:
         yield replace(source, path=str(_fetched(place(source.path), folder)))
     finally:
@@ -127,7 +134,7 @@ def _readable() -> Iterator[None]:
 
 
 def _sweep() -> None:
-    """Remove copies whose process on this machine was killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if is_gone(folder.name.removeprefix(_PREFIX).rpartition("-")[0]):
+    """Remove what processes of this machine that were killed have left in scratch."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        if is_gone(folder.name.removeprefix(SCRATCH).rpartition("-")[0]):
             shutil.rmtree(folder, ignore_errors=True)
