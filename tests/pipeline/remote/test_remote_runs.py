@@ -1,4 +1,4 @@
-"""Runs and slides at URLs: what is written is what a local run writes, and nothing stays in scratch."""
+"""Runs at URLs: what is written is what a local run writes, and an interrupted one goes on."""
 
 import json
 import os
@@ -6,10 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,8 @@ import pandas as pd
 import pytest
 import zarr
 
-from tests.pipeline import s3
+from tests.pipeline.remote import s3
+from tests.pipeline.remote.s3 import assert_same_but_for_places
 from tests.pipeline.runs import (
     CONFIG,
     Command,
@@ -31,57 +30,19 @@ from tests.pipeline.runs import (
     stored,
     untimed,
 )
-from tests.writers.dicom import write_dicom
-from tests.writers.pixels import pyramid, tissue
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import owner, place
-from wsi_pipeline.slides.find import SlideSource, find_slides
-from wsi_pipeline.slides.staging import staged
 from wsi_pipeline.stages import cut, remote_lease
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.tile import TileOptions, tile_slides
 from wsi_pipeline.stages.verify import verify_run
 from wsi_pipeline.store.writer import write_shard
 
-pytestmark = pytest.mark.filterwarnings(
-    "default"
-)  # of the server and its client, which are not ours
+# Server and client warn of what is not ours: sessions left open by a client that was dropped.
+pytestmark = pytest.mark.filterwarnings("default")
 SETTINGS = ("--tile-size", "128")
 FINE = ("--tile-size", "64", "--overlap", "0.25", "--min-tissue", "0")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of an S3 server."""
-    with s3.s3_server() as address:
-        yield address
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty bucket, reached by the usual variables."""
-    s3.set_up(monkeypatch, server)
-    url = f"s3://test-{uuid.uuid4().hex[:12]}"
-    s3.file_system(url).mkdir(url)
-    return url
-
-
-@pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for what is temporary."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder
-
-
-def assert_same_but_for_places(run: Path, other: Path) -> None:
-    """Assert the same bytes, and the same table of slides but for where and when their files lie."""
-    assert digests(run) == digests(other)
-    ours, theirs = (untimed(each).drop(columns=["path", "mtime_ns"]) for each in (run, other))
-    pd.testing.assert_frame_equal(ours, theirs)
 
 
 def test_a_run_from_s3_to_s3_is_byte_for_byte_the_local_one(
@@ -186,38 +147,6 @@ def test_a_run_on_s3_that_is_stopped_goes_on_at_once(
     assert [path.name for path in scratch.iterdir() if path.name.startswith("wsi-pipeline-")] == []
 
 
-def test_done_slides_on_s3_are_skipped_without_fetching_them(
-    drawn: Drawn, bucket: str, wsi: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    s3.upload(drawn.folder, f"{bucket}/slides")
-    line = ("tile", f"{bucket}/slides", "-o", f"{bucket}/RUN", *SETTINGS)
-    assert wsi(*line).code == 0
-    with monkeypatch.context() as patched:
-        patched.setattr("wsi_pipeline.slides.staging._fetch", None)
-        again = wsi(*line)
-    assert again.code == 0, again.err
-    assert "4 slides done (4 before), 0 failed" in again.out
-
-
-def test_a_slide_put_again_is_known_by_its_bytes_and_another_one_is_refused(
-    drawn: Drawn, bucket: str, wsi: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    s3.upload(drawn.folder, f"{bucket}/slides")
-    line = ("tile", f"{bucket}/slides/he.svs", "-o", f"{bucket}/RUN", *SETTINGS)
-    assert wsi(*line).code == 0
-    later = "wsi_pipeline.slides.staging._seen"
-    seen = staged.__wrapped__.__globals__["_seen"]  # type: ignore[attr-defined]
-    monkeypatch.setattr(later, lambda part: (seen(part)[0], seen(part)[1] + 10**9))
-    assert "1 slides done (1 before), 0 failed" in wsi(*line).out
-    data = bytearray(drawn.he.read_bytes())
-    data[len(data) // 3] ^= 1
-    s3.file_system(bucket).pipe_file(f"{bucket}/slides/he.svs", bytes(data))
-    monkeypatch.setattr(later, lambda part: (seen(part)[0], seen(part)[1] + 2 * 10**9))
-    again = wsi(*line)
-    assert again.code == 1
-    assert "its tiles are untouched: --overwrite redoes it" in again.err
-
-
 def test_verify_reads_a_run_on_s3_again_and_finds_what_is_damaged(
     drawn: Drawn, bucket: str, wsi: Command
 ) -> None:
@@ -246,98 +175,6 @@ def test_zarr_and_pandas_read_a_run_where_it_lies(
     array = zarr.open_group(f"{bucket}/RUN/tiles.zarr", mode="r")["he"]
     pixels = np.asarray(array[:])  # type: ignore[index]
     assert np.array_equal(pixels, stored(undisturbed, "he"))
-
-
-def test_a_table_names_slides_here_and_there(drawn: Drawn, bucket: str, tmp_path: Path) -> None:
-    s3.upload(drawn.folder, f"{bucket}/slides")
-    rows = f"path,centre\nplain.tif,north\n{bucket}/slides/he.svs,south\n{drawn.dark},east\n"
-    s3.file_system(bucket).pipe_file(f"{bucket}/slides/slides.csv", rows.encode())
-    sources = find_slides([f"{bucket}/slides/slides.csv"])
-    assert {each.path: each.columns["centre"] for each in sources} == {
-        f"{bucket}/slides/plain.tif": "north",
-        f"{bucket}/slides/he.svs": "south",
-        str(drawn.dark): "east",
-    }
-    (tmp_path / "slides.csv").write_text(f"path\n{bucket}/slides/he.svs\n", encoding="utf-8")
-    outcome = tile_slides([str(tmp_path / "slides.csv")], tmp_path / "RUN", CONFIG)
-    assert [record.path for record in outcome.with_status("done")] == [f"{bucket}/slides/he.svs"]
-
-
-def test_globs_match_on_s3(drawn: Drawn, bucket: str) -> None:
-    s3.upload(drawn.folder, f"{bucket}/a/slides")
-    found = [each.path for each in find_slides([f"{bucket}/*/slides/*.tif"])]
-    assert found == [f"{bucket}/a/slides/{name}.tif" for name in ("dark", "plain")]
-
-
-def test_a_slide_of_several_files_is_fetched_with_all_of_them(
-    bucket: str, scratch: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "slides"
-    (folder / "a").mkdir(parents=True)
-    files = {"a.mrxs": b"1", "a/Slidedat.ini": b"22", "a/Data0000.dat": b"333", "b.mrxs": b"4"}
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    s3.upload(folder, f"{bucket}/slides")
-    assert [each.slide_id for each in find_slides([f"{bucket}/slides"])] == ["a", "b"]
-    with staged(SlideSource(slide_id="a", path=f"{bucket}/slides/a.mrxs")) as here:
-        beside = Path(here.path).parent
-        found = {
-            str(path.relative_to(beside)): path.read_bytes()
-            for path in beside.rglob("*")
-            if path.is_file()
-        }
-        assert found == {name: data for name, data in files.items() if name != "b.mrxs"}
-    assert list(scratch.iterdir()) == []
-
-
-def test_a_dicom_series_on_s3_is_one_slide(bucket: str, scratch: Path, tmp_path: Path) -> None:
-    levels = pyramid(tissue(352, 264), 2, 4)
-    (tmp_path / "slides" / "case").mkdir(parents=True)
-    write_dicom(tmp_path / "slides" / "case", levels, transfer="none", names="level", series=2)
-    s3.upload(tmp_path / "slides", f"{bucket}/slides")
-    for slides, run in ((str(tmp_path / "slides"), "LOCAL"), (f"{bucket}/slides", "RUN")):
-        tile_slides([slides], tmp_path / run, CONFIG)
-    assert slides_of(tmp_path / "RUN")["case"]["path"] == f"{bucket}/slides/case/level0.dcm"
-    assert_same_but_for_places(tmp_path / "RUN", tmp_path / "LOCAL")
-    assert list(scratch.iterdir()) == []
-
-
-def test_a_slide_that_cannot_be_opened_leaves_nothing_in_scratch(
-    drawn: Drawn, bucket: str, scratch: Path, wsi: Command
-) -> None:
-    s3.upload(drawn.folder, f"{bucket}/slides")
-    s3.file_system(bucket).pipe_file(f"{bucket}/slides/none.svs", b"no slide at all")
-    ended = wsi("tile", f"{bucket}/slides", "-o", f"{bucket}/RUN", *SETTINGS)
-    assert ended.code == 1
-    assert "failed: none" in ended.err
-    assert "4 slides done, 1 failed" in ended.out
-    assert list(scratch.iterdir()) == []
-
-
-def test_what_a_killed_process_left_in_scratch_is_removed(
-    drawn: Drawn, bucket: str, scratch: Path
-) -> None:
-    host = owner().rpartition("-")[0]
-    left = scratch / f"wsi-pipeline-{host}-4194305-x"  # above any process number
-    others = scratch / "wsi-pipeline-elsewhere-1-x"
-    left.mkdir()
-    others.mkdir()
-    s3.upload(drawn.folder, bucket)
-    with staged(SlideSource(slide_id="he", path=f"{bucket}/he.svs")):
-        assert not left.exists()
-    assert list(scratch.iterdir()) == [others]
-
-
-def test_info_and_dry_run_look_at_remote_slides(
-    drawn: Drawn, bucket: str, scratch: Path, wsi: Command
-) -> None:
-    s3.upload(drawn.folder, f"{bucket}/slides")
-    told = wsi("info", f"{bucket}/slides/he.svs", "--json")
-    assert json.loads(told.out)[0]["width"] == 900
-    dry = wsi("tile", f"{bucket}/slides", "-o", f"{bucket}/RUN", *SETTINGS, "--dry-run")
-    assert dry.code == 0
-    assert not s3.file_system(bucket).exists(f"{bucket}/RUN")
-    assert list(scratch.iterdir()) == []
 
 
 def test_a_second_run_on_s3_is_refused_while_the_first_lives(
@@ -453,19 +290,6 @@ def test_a_missing_library_is_named(drawn: Drawn, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(ConfigError, match=r"pip install 'wsi-pipeline\[remote\]'"):
         tile_slides([str(drawn.he)], "s3://bucket/RUN", CONFIG)
-
-
-def test_a_row_that_names_no_object_is_that_slides_failure(
-    drawn: Drawn, bucket: str, tmp_path: Path
-) -> None:
-    table = tmp_path / "slides.csv"
-    table.write_text(f"path\n{drawn.he}\n{bucket}/none.svs\n", encoding="utf-8")
-    outcome = tile_slides([str(table)], tmp_path / "RUN", CONFIG)
-    failed = outcome.with_status("failed")
-    assert [record.reason for record in failed] == [
-        "cannot be fetched: there is no such object; check bucket and key"
-    ]
-    assert len(outcome.with_status("done")) == 1
 
 
 def test_other_kinds_of_urls_work_the_same(drawn: Drawn, undisturbed: Path, tmp_path: Path) -> None:
