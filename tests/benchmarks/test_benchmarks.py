@@ -137,10 +137,12 @@ def test_sides_are_measured_in_turns_and_a_missing_one_is_told(
         "histoprep",
         "dzsave",
         "parts",
+        "own",
         "one",
         "two",
         "histoprep",
         "parts",
+        "own",
     ]
     assert results["against vips dzsave, JPEG TIFF"].value is None
     assert results["against HistoPrep, JPEG TIFF"].spread == [1.0, 1.0]
