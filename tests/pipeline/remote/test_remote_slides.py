@@ -127,12 +127,12 @@ def test_a_slide_that_cannot_be_opened_leaves_nothing_in_scratch(
 def test_a_slide_that_does_not_fit_into_scratch_says_so_and_the_others_are_cut(
     drawn: Drawn, bucket: str, scratch: Path, wsi: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_system: object, _key: str, copy: str) -> None:
+    def full(_key: str, copy: str) -> None:
         Path(copy).write_bytes(b"as much as there is room for")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     s3.upload(drawn.folder, f"{bucket}/slides")
-    monkeypatch.setattr(type(s3.file_system(bucket)), "get_file", full)
+    monkeypatch.setattr(s3.file_system(bucket), "get_file", full)
     ended = wsi("tile", f"{bucket}/slides/he.svs", drawn.plain, "-o", f"{bucket}/RUN", *SETTINGS)
     assert ended.code == 1
     assert "1 slides done, 1 failed" in ended.out
