@@ -18,12 +18,13 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of an empty bucket, reached by the usual variables."""
     s3.set_up(monkeypatch, server)
     url = f"s3://test-{uuid.uuid4().hex[:12]}"
     s3.file_system(url).mkdir(url)
-    return url
+    yield url
+    s3.forget()
 
 
 @pytest.fixture

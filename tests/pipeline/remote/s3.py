@@ -1,5 +1,6 @@
 """An S3 server on loopback for tests, and what goes in and out of it."""
 
+import gc
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,8 +47,14 @@ def set_up(monkeypatch: pytest.MonkeyPatch, address: str, keys: Mapping[str, str
     }
     for name, value in {**settings, **keys}.items():
         monkeypatch.setenv(name, value)
+    forget()
+
+
+def forget() -> None:
+    """Drop every connection now: what it warns of must not come up in a later test."""
     system: Any = fsspec.get_filesystem_class("s3")
     system.clear_instance_cache()
+    gc.collect()
 
 
 def file_system(url: str) -> fsspec.AbstractFileSystem:
