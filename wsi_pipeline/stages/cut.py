@@ -5,7 +5,6 @@ publishes its record last. Two copies at once do no harm.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from wsi_pipeline.provenance import code_version
 from wsi_pipeline.remote import is_url
 from wsi_pipeline.report.overlay import draw_overlay
 from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
-from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import open_source
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
 from wsi_pipeline.slides.staging import staged
@@ -53,6 +51,7 @@ from wsi_pipeline.stages.run_directory import (
     write_record,
 )
 from wsi_pipeline.stages.stage import StepClock
+from wsi_pipeline.stages.units import SlideJob, UnitJob, units_of
 from wsi_pipeline.store.codec import encode_tile
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
 from wsi_pipeline.store.writer import checksum, publish_array, write_shard
@@ -60,37 +59,7 @@ from wsi_pipeline.tables import read_table, table_metadata, table_of, write_tabl
 from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
 
-UNIT_TILES = 4 * SHARD_TILES
-"""A slide of at most so many tiles is one work unit: 256 of 1024 px are about 2 s of one core and 42 MB."""
-
-_MOST_UNIT_TILES = 32 * SHARD_TILES
-_UNIT_ROWS = 8
-"""A unit is as many rows of a square slide, for the overlap of two units is decoded in both."""
-
-_TAIL = 3
-"""A unit takes at most this part of what is left of its slide, so that workers end together."""
-
 OVERLAY_QUALITY = 88
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlideJob:
-    """One slide to be cut into one run."""
-
-    source: SlideSource
-    run: RunDirectory
-    config: TileConfig
-    redo: bool = False
-    """Begin anew, whatever an interrupted attempt has left."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitJob:
-    """A range of one slide's tiles: whole shards."""
-
-    slide: SlideJob
-    first: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +95,10 @@ def begin_slide(job: SlideJob) -> Begun:
             plan, _ = read_plan(_plan_path(job))
         else:
             plan = _planned(reader, job, source, clock)
-        if plan.tiles > UNIT_TILES and not fetched:
+        units = units_of(job, plan.tiles)
+        if len(units) > 1 and not fetched:
             return Begun(tiles=plan.tiles)
-        for unit in units_of(job, plan.tiles):
+        for unit in units:
             if tiles is None or _part_before(unit) is None:
                 _cut(reader, plan, unit, StepClock())
     return Begun(tiles=plan.tiles, record=finish_slide(job))
@@ -171,25 +141,6 @@ def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -
     }
     same = all(begun[name] == value for name, value in now.items())
     return int(begun["tiles"]) if same else None
-
-
-def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
-    """Return the units of a slide, whole shards, smaller towards its end: a function of its tiles alone.
-
-    Guided self-scheduling (Polychronopoulos and Kuck, 1987).
-    """
-    if tiles <= UNIT_TILES:
-        return [UnitJob(slide=job, first=0, end=tiles)] if tiles else []
-    rows = _UNIT_ROWS * math.isqrt(tiles)
-    most = min(max(UNIT_TILES, rows), _MOST_UNIT_TILES) // SHARD_TILES
-    units: list[UnitJob] = []
-    first = 0
-    while first < tiles:
-        shards = min(most, math.ceil((tiles - first) / (_TAIL * SHARD_TILES)))
-        end = min(tiles, first + shards * SHARD_TILES)
-        units.append(UnitJob(slide=job, first=first, end=end))
-        first = end
-    return units
 
 
 def cut_unit(unit: UnitJob) -> UnitDone:

@@ -15,13 +15,11 @@ from wsi_pipeline.slides.open import MPP_FROM_TABLE
 from wsi_pipeline.slides.staging import same_slide_today
 from wsi_pipeline.stages.cut import (
     Begun,
-    SlideJob,
     UnitDone,
     begin_slide,
     clear_slide,
     cut_unit,
     finish_slide,
-    units_of,
 )
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
@@ -34,6 +32,7 @@ from wsi_pipeline.stages.run_directory import (
     write_slides_table,
 )
 from wsi_pipeline.stages.stage import Observer
+from wsi_pipeline.stages.units import SlideJob, units_of
 
 _LOG = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.slides.find import SlideSource
-from wsi_pipeline.stages.cut import UNIT_TILES, SlideJob, UnitJob, units_of
 from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.units import UNIT_TILES, SlideJob, UnitJob, units_of
 from wsi_pipeline.store.layout import SHARD_TILES
 
 JOB = SlideJob(
