@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import google_crc32c
 
 from wsi_pipeline.errors import OutputError, SlideError
 from wsi_pipeline.parts import parts_of
+from wsi_pipeline.remote import is_remote, put, remove_below, remove_object, uploaded
 
 TEMPORARY_PREFIX = ".tmp-"
 """Begins the name of every file that is still being written; host and process follow."""
@@ -30,11 +32,17 @@ _BLOCK_BYTES = 1 << 23
 def published(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on leaving without an error it takes the name.
 
+    Of a remote ``path`` the temporary one is local, and becomes the object by one put.
+
     Raises
     ------
     OutputError
         The disk is full, the folder is missing or may not be written.
     """
+    if is_remote(path):
+        with uploaded(path) as temporary:
+            yield temporary
+        return
     name = f"{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
     temporary = path.parent / name
     try:
@@ -51,12 +59,39 @@ def published(path: Path) -> Iterator[Path]:
 
 def publish_bytes(path: Path, data: bytes) -> None:
     """Write a whole file under its name, or nothing."""
+    if is_remote(path):
+        put(path, data)
+        return
     with published(path) as temporary:
         temporary.write_bytes(data)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; object stores have none to make."""
+    if not is_remote(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there."""
+    if is_remote(path):
+        remove_object(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all below it, as far as that goes."""
+    if is_remote(folder):
+        remove_below(folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def sweep_temporaries(folder: Path, *, pattern: str = "") -> None:
     """Remove what writers that are gone have left, in a folder or, with ``**/``, below it."""
+    if is_remote(folder):
+        return  # a put leaves nothing half written
     for path in folder.glob(f"{pattern}{TEMPORARY_PREFIX}*"):
         with suppress(OSError):
             if _is_forgotten(path):

@@ -10,9 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+from wsi_pipeline.remote import first_bytes, is_remote
 
 _NAMING_SUFFIXES = {".vms", ".vmu"}
 _NAMED_FILE = re.compile(r"(?:ImageFile|MapFile|OptimisationFile|MacroImage)[^=]*=\s*(.*\S)")
+_DICOM_SUFFIXES = {".dcm", ""}
+_DICOM_HEADER_BYTES = 1 << 18  # what is asked for ends before any ICC profile
 _MOST_TEXT = 1 << 20  # scanners write some 10 kB
 _DICOM_MARK_AT = 128
 _SOP_CLASS, _IMAGE_TYPE, _SERIES, _WIDTH = 0x00080016, 0x00080008, 0x0020000E, 0x00480006
@@ -44,6 +49,8 @@ def parts_of(path: Path) -> list[Path]:
         return [path, *_files_in(path.with_suffix(""))]
     if suffix in _NAMING_SUFFIXES:
         return [path, *_named_by(path)]
+    if is_remote(path) and suffix not in _DICOM_SUFFIXES:
+        return [path]  # a request less for every slide
     ours = series_file(path)
     if ours is None:
         return [path]
@@ -68,7 +75,7 @@ def series_file(path: Path) -> SeriesFile | None:
     Reads the header up to the size of the picture: no list of frames, no pixels.
     """
     try:
-        with path.open("rb") as handle:
+        with _beginning(path) as handle:
             handle.seek(_DICOM_MARK_AT)
             if handle.read(4) != b"DICM":
                 return None
@@ -91,6 +98,10 @@ def series_file(path: Path) -> SeriesFile | None:
         )
     except Exception:  # noqa: BLE001  whoever opens it says what is wrong with it
         return None
+
+
+def _beginning(path: Path) -> BinaryIO:
+    return first_bytes(path, _DICOM_HEADER_BYTES) if is_remote(path) else path.open("rb")
 
 
 def _finest_first(file: SeriesFile) -> tuple[bool, int, str]:

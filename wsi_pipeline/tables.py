@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsi_pipeline.files import published
+from wsi_pipeline.remote import seekable
 from wsi_pipeline.schema import Column, arrow_schema
 
 
@@ -95,7 +96,7 @@ def write_table(path: Path, table: pa.Table, *, metadata: Mapping[str, str] | No
 
 def read_table(path: Path) -> pa.Table:
     """Return a table as it was written, its metadata with it."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(seekable(path)) as file:
         return file.read()
 
 

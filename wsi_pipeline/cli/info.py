@@ -15,11 +15,14 @@ _MOST_DECODED_PX = 1 << 24  # a flat picture has to be decoded whole: 0.1 s
 
 def info(slides: options.SLIDES, json: options.JSON = False) -> None:
     """Say what each slide is: what reads it and why, size, levels, µm per pixel, bounds, scanner."""
+    from contextlib import closing
+
     from wsi_pipeline.cli import console
     from wsi_pipeline.errors import SlideError
     from wsi_pipeline.parts import parts_of
     from wsi_pipeline.slides.find import find_slides
     from wsi_pipeline.slides.open import open_source
+    from wsi_pipeline.slides.staging import staged
 
     values: list[dict[str, Any]] = []
     for source in find_slides(slides):
@@ -27,13 +30,12 @@ def info(slides: options.SLIDES, json: options.JSON = False) -> None:
             continue
         entry: dict[str, Any] = {"slide_id": source.slide_id, "path": source.path}
         try:
-            reader = open_source(source, slide_mpp=None)
+            with staged(source) as here, closing(open_source(here, slide_mpp=None)) as reader:
+                entry["files"] = len(parts_of(Path(here.path)))
+                entry |= {**_described(reader.info), "label_mask": _label_mask(reader)}
         except SlideError as error:
-            values.append({**entry, "error": str(error)})
-            continue
-        entry["files"] = len(parts_of(Path(source.path)))
-        values.append({**entry, **_described(reader.info), "label_mask": _label_mask(reader)})
-        reader.close()
+            entry["error"] = str(error)
+        values.append(entry)
     if json:
         console.print_json(values)
     else:

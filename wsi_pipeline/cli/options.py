@@ -14,11 +14,14 @@ SLIDES = Annotated[
     typer.Argument(
         metavar="SLIDES...",
         help="Slide files, folders (searched with their subfolders), globs, or a CSV or Parquet table "
-        "with a column 'path'.",
+        "with a column 'path'; also as s3:// URLs.",
         show_default=False,
     ),
 ]
-RUN = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)]
+RUN = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run directory, or its URL.", show_default=False),
+]
 WORKERS = Annotated[
     int | None,
     typer.Option(

@@ -1,7 +1,6 @@
 """``wsi-pipeline tile``."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +15,14 @@ if TYPE_CHECKING:
 def tile(
     slides: options.SLIDES,
     output: Annotated[
-        Path,
-        typer.Option("-o", "--output", metavar="RUN", help="Run directory.", show_default=False),
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="RUN",
+            help="Run directory, or its s3:// URL.",
+            show_default=False,
+        ),
     ],
     tile_size: Annotated[
         int | None, typer.Option(metavar="PX", help="Side of a tile.", show_default="1024")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.parts import dicom_series, parts_of
+from wsi_pipeline.remote import check_reachable, filesystem, is_remote, is_url, place
 from wsi_pipeline.slides.names import slide_ids
 from wsi_pipeline.slides.table import TABLE_SUFFIXES, read_slide_table
 
@@ -44,7 +45,7 @@ class SlideSource:
     slide_id: str
     """Unique in the run; the name of its files."""
     path: str
-    """Absolute."""
+    """Absolute, or a URL."""
     mpp: float | None = None
     """µm per level-0 pixel as the user's table states it."""
     columns: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +95,8 @@ def find_slides(
     arguments = [arguments] if isinstance(arguments, str) else [str(each) for each in arguments]
     unique: dict[str, _Candidate] = {}
     for argument in arguments:
+        if is_url(argument):
+            check_reachable(place(argument))
         for candidate in map(_with_usable_name, _candidates(argument)):
             before = unique.get(candidate.path, candidate)
             unique[candidate.path] = _said_more(before, candidate)
@@ -134,7 +137,7 @@ def share_of(sources: Sequence[SlideSource], *, part: int, parts: int) -> tuple[
 
 
 def _candidates(argument: str) -> Iterator[_Candidate]:
-    path = Path(argument)
+    path = place(argument)
     if path.is_dir() and path.suffix.lower() not in SLIDE_SUFFIXES:
         yield from _in_folder(path)
     elif path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
@@ -146,15 +149,26 @@ def _candidates(argument: str) -> Iterator[_Candidate]:
                 columns=row.columns,
                 named=Named.IN_TABLE,
             )
-    elif os.path.lexists(path):
+    elif path.exists() if is_remote(path) else os.path.lexists(path):
         yield _Candidate(path=_absolute(path), named=Named.ITSELF)
-    elif matches := sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207  the user's own pattern
+    elif matches := _matches(argument, path):
         for match in matches:
-            yield from _candidates(match)
+            if is_url(match) and match.endswith(tuple(SLIDE_SUFFIXES)):
+                yield _Candidate(path=match, named=Named.ITSELF)  # without asking for each of them
+            else:
+                yield from _candidates(match)
     else:
         raise ConfigError(
             f"{argument}: no such file, folder or match; check the spelling, or quote a glob"
         )
+
+
+def _matches(pattern: str, path: Path) -> list[str]:
+    if not is_remote(path):
+        return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  the user's own pattern
+    system, key = filesystem(path)
+    scheme = pattern.partition("://")[0]
+    return sorted(f"{scheme}://{name.lstrip('/')}" for name in system.glob(key))
 
 
 def _said_more(before: _Candidate, after: _Candidate) -> _Candidate:
@@ -179,7 +193,7 @@ def _without_parts(found: Mapping[str, _Candidate]) -> dict[str, _Candidate]:
     """Leave out pictures that a VMS or VMU names and what lies in the folder of an MRXS."""
     parts: set[str] = set()
     folders: set[str] = set()
-    for path in map(Path, found):
+    for path in map(place, found):
         suffix = path.suffix.lower()
         if suffix in _NAMES_ITS_PARTS:
             with suppress(OSError):  # whoever opens it says what is wrong with it
@@ -197,7 +211,7 @@ def _one_per_series(found: Mapping[str, _Candidate]) -> dict[str, _Candidate]:
     """Keep one file of each whole-slide DICOM series: what the user said most of, or the finest level."""
     kept = dict(found)
     many: list[str] = []
-    files = (Path(path) for path, each in found.items() if each.refused is None)
+    files = (place(path) for path, each in found.items() if each.refused is None)
     for series in dicom_series(path for path in files if path.suffix.lower() == ".dcm"):
         members = [found[str(file.path)] for file in series]
         most = max(member.named for member in members)
@@ -216,11 +230,11 @@ def _one_per_series(found: Mapping[str, _Candidate]) -> dict[str, _Candidate]:
 
 def _called_by_folders(found: Mapping[str, _Candidate], many: list[str]) -> dict[str, _Candidate]:
     """Return slides of several files named for their folder, where that holds no other slide."""
-    slides = Counter(Path(path).parent for path, each in found.items() if each.refused is None)
+    slides = Counter(place(path).parent for path, each in found.items() if each.refused is None)
     return {
-        path: replace(found[path], called_by=f"{Path(path).parent}.dcm")
+        path: replace(found[path], called_by=f"{place(path).parent}.dcm")
         for path in many
-        if slides[Path(path).parent] == 1
+        if slides[place(path).parent] == 1
     }
 
 
@@ -229,7 +243,7 @@ def _in_folder(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[_
 
     ``above`` are the folders on the way here: a link back to one of them is not followed.
     """
-    here = folder.resolve()
+    here = folder if is_remote(folder) else folder.resolve()
     if here in above:
         return
     try:
@@ -262,4 +276,6 @@ def _not_a_slide(path: Path) -> Refusal:
 
 
 def _absolute(path: Path) -> str:
+    if is_remote(path):
+        return str(path)
     return os.path.abspath(path)  # noqa: PTH100  keeps the name of a link, which resolve() would lose

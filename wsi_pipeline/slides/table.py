@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.remote import is_url, place, seekable
 from wsi_pipeline.schema import SLIDE_COLUMNS
 from wsi_pipeline.slides.names import checked_id
 from wsi_pipeline.slides.reader import PLAUSIBLE_MPP
@@ -28,7 +29,7 @@ class SlideRow:
     """What a table says of one slide."""
 
     path: Path
-    """Relative ones are completed by the table's folder."""
+    """Relative ones are completed by the table's folder; URLs stay what they are."""
     slide_id: str | None
     mpp: float | None
     """µm per level-0 pixel."""
@@ -51,11 +52,16 @@ def read_slide_table(path: Path) -> Iterator[SlideRow]:
             raise ConfigError(f"{where}: expected a path, got {named!r}")
         slide_id = row.pop("slide_id", None)
         yield SlideRow(
-            path=path.parent / named,
+            path=_place_of(named, beside=path),
             slide_id=None if slide_id is None else checked_id(str(slide_id), where),
             mpp=_checked_mpp(row.pop("mpp", None), where),
             columns=row,
         )
+
+
+def _place_of(named: str, *, beside: Path) -> Path:
+    is_whole = is_url(named) or named.startswith("/")
+    return place(named) if is_whole else beside.parent / named
 
 
 def _table_rows(path: Path) -> list[dict[str, Any]]:
@@ -65,10 +71,10 @@ def _table_rows(path: Path) -> list[dict[str, Any]]:
     try:
         if path.suffix.lower() == ".csv":
             # Nothing is taken for a missing value but an empty cell: "NA" may be a centre's name.
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+            table = pd.read_csv(seekable(path), dtype=str, keep_default_na=False, na_values=[""])
             table = table.apply(_as_numbers)
         else:
-            table = pd.read_parquet(path, dtype_backend="numpy_nullable")
+            table = pd.read_parquet(seekable(path), dtype_backend="numpy_nullable")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: expected a CSV or Parquet table, got {error}") from error
     if taken := sorted(_MEASURED & set(table.columns)):

@@ -5,7 +5,8 @@ publishes its record last. Two copies at once do no harm.
 """
 
 import json
-import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,28 @@ import pyarrow as pa
 
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError, TileError
-from wsi_pipeline.files import Fingerprint, fingerprint, publish_bytes, sweep_temporaries
+from wsi_pipeline.files import (
+    Fingerprint,
+    fingerprint,
+    publish_bytes,
+    remove_file,
+    remove_tree,
+    sweep_temporaries,
+)
 from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.provenance import code_version
+from wsi_pipeline.remote import is_url
 from wsi_pipeline.report.overlay import draw_overlay
 from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
 from wsi_pipeline.slides.open import open_source
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
+from wsi_pipeline.slides.staging import staged
 from wsi_pipeline.stages.plan import (
     Picture,
     TilePlan,
     no_tiles_reason,
     plan_slide,
+    planned_columns,
     read_plan,
     write_plan,
 )
@@ -69,28 +80,51 @@ class UnitDone:
 
 
 def begin_slide(job: SlideJob) -> Begun:
-    """Plan a slide; one of a single unit is cut and finished at once, while it is open."""
+    """Plan a slide; one of a single unit is cut and finished at once, while it is open.
+
+    So is a remote one of any size, which is fetched once this way.
+    """
     clock = StepClock()
-    with clock.step("open"):
-        reader = open_source(job.source, slide_mpp=job.config.slide_mpp)
-        source = fingerprint(Path(job.source.path))
-    try:
-        if not job.redo and (tiles := _tiles_of_interrupted(job, source, reader.info)) is not None:
+    fetched = is_url(job.source.path)
+    with _opened(job, clock) as (reader, path):
+        with clock.step("open"):
+            source = fingerprint(path)
+        tiles = None if job.redo else _tiles_of_interrupted(job, source, reader.info)
+        if tiles is not None and not fetched:
             return Begun(tiles=tiles)
-        clear_slide(job.run, job.source.slide_id)
-        with clock.step("mask"):
-            plan, picture = plan_slide(reader, job.source, job.config)
-        about = _about(reader.info, plan, job, source)
-        write_plan(_plan_path(job), plan, picture)
-        publish_bytes(_begun_path(job), to_json({**about, "seconds": clock.seconds}))
+        if tiles is not None:
+            plan, _ = read_plan(_plan_path(job))
+        else:
+            plan = _planned(reader, job, source, clock)
         units = units_of(job, plan.tiles)
-        if len(units) > 1:
+        if len(units) > 1 and not fetched:
             return Begun(tiles=plan.tiles)
         for unit in units:
-            _cut(reader, plan, unit, StepClock())
-    finally:
-        reader.close()
+            if tiles is None or _part_before(unit) is None:
+                _cut(reader, plan, unit, StepClock())
     return Begun(tiles=plan.tiles, record=finish_slide(job))
+
+
+@contextmanager
+def _opened(job: SlideJob, clock: StepClock) -> Iterator[tuple[SlideReader, Path]]:
+    """Give a slide's reader and the local path of its file."""
+    with ExitStack() as stack:
+        with clock.step("open"):
+            here = stack.enter_context(staged(job.source))
+            reader = open_source(here, slide_mpp=job.config.slide_mpp)
+            stack.callback(reader.close)
+        yield reader, Path(here.path)
+
+
+def _planned(reader: SlideReader, job: SlideJob, source: Fingerprint, clock: StepClock) -> TilePlan:
+    """Clear away what there is of a slide, plan it and keep the plan."""
+    clear_slide(job.run, job.source.slide_id)
+    with clock.step("mask"):
+        plan, picture = plan_slide(reader, job.source, job.config)
+    about = planned_columns(reader.info, plan, job.config, source)
+    write_plan(_plan_path(job), plan, picture)
+    publish_bytes(_begun_path(job), to_json({**about, "seconds": clock.seconds}))
+    return plan
 
 
 def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -> int | None:
@@ -116,12 +150,8 @@ def cut_unit(unit: UnitJob) -> UnitDone:
         return _unit_done(part)
     plan, _ = read_plan(_plan_path(unit.slide))
     clock = StepClock()
-    with clock.step("open"):
-        reader = open_source(unit.slide.source, slide_mpp=unit.slide.config.slide_mpp)
-    try:
+    with _opened(unit.slide, clock) as (reader, _path):
         return _unit_done(_cut(reader, plan, unit, clock))
-    finally:
-        reader.close()
 
 
 def _part_before(unit: UnitJob) -> pa.Table | None:
@@ -170,16 +200,16 @@ def finish_slide(job: SlideJob) -> SlideRecord:
         values=with_columns(values, job.source.columns),
     )
     write_record(job.run, record)
-    shutil.rmtree(job.run.work(job.source.slide_id), ignore_errors=True)
+    remove_tree(job.run.work(job.source.slide_id))
     return record
 
 
 def clear_slide(run: RunDirectory, slide_id: str) -> None:
     """Remove all of a slide, its record first: what is not done must not look done."""
     for path in (run.record(slide_id), run.manifest(slide_id), run.overlay(slide_id)):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(run.array(slide_id), ignore_errors=True)
-    shutil.rmtree(run.work(slide_id), ignore_errors=True)
+        remove_file(path)
+    remove_tree(run.array(slide_id))
+    remove_tree(run.work(slide_id))
 
 
 def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -> pa.Table:
@@ -285,39 +315,6 @@ def _overlay_bytes(
     )
     bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, OVERLAY_QUALITY])[1].tobytes()
-
-
-def _about(info: SlideInfo, plan: TilePlan, job: SlideJob, source: Fingerprint) -> dict[str, Any]:
-    """Return the columns of slides.parquet that are known before any tile is read."""
-    return {
-        "tiles": plan.tiles,
-        "tiles_grid": plan.grid_tiles,
-        "backend": info.backend,
-        "format": info.format,
-        "width": info.size0.width,
-        "height": info.size0.height,
-        "levels": len(info.levels),
-        "mpp_x": info.mpp_x,
-        "mpp_y": info.mpp_y,
-        "mpp_note": info.mpp_note,
-        "bounds_x": info.bounds0.x,
-        "bounds_y": info.bounds0.y,
-        "bounds_width": info.bounds0.width,
-        "bounds_height": info.bounds0.height,
-        "objective_power": info.objective_power,
-        "scanner": info.scanner,
-        "level": plan.sampling.level,
-        "mpp": plan.sampling.mpp,
-        "tissue_threshold": plan.threshold,
-        "dark_field": plan.dark_field,
-        "tissue_share": plan.tissue_share,
-        "size_bytes": source.sample.size_bytes,
-        "mtime_ns": source.sample.mtime_ns,
-        "fingerprint": source.sample.sha256,
-        "source_crc32c": source.crc32c,
-        "config_digest": job.config.digest(),
-        "icc_profile": info.icc_profile,
-    }
 
 
 def _unit_done(part: pa.Table) -> UnitDone:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import TileError
+from wsi_pipeline.remote import absolute
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import open_source
 from wsi_pipeline.slides.reader import SlideReader
+from wsi_pipeline.slides.staging import staged
 from wsi_pipeline.stages.plan import TilePlan, no_tiles_reason, plan_slide
 from wsi_pipeline.stages.run_directory import RunDirectory, read_records
 from wsi_pipeline.stages.tile import TileOptions, plan_run
@@ -59,7 +62,7 @@ def estimate_run(
     ConfigError
         The run itself would be refused.
     """
-    run = RunDirectory(path=Path(run_path).absolute())
+    run = RunDirectory(path=absolute(run_path))
     options = options or TileOptions()
     sources = plan_run(slides, run, config, options)
     done = {record.slide_id for record in read_records(run) if record.status == "done"}
@@ -90,13 +93,10 @@ def _estimate(question: _Question) -> SlideEstimate:
         failed = source.refused.status == "failed"
         return SlideEstimate(slide_id=source.slide_id, reason=source.refused.reason, failed=failed)
     start = time.perf_counter()
-    reader = open_source(source, slide_mpp=config.slide_mpp)
-    try:
+    with staged(source) as here, closing(open_source(here, slide_mpp=config.slide_mpp)) as reader:
         plan, _ = plan_slide(reader, source, config)
         planning_s = time.perf_counter() - start
         tile_bytes, tile_s = _sample(reader, plan, config)
-    finally:
-        reader.close()
     return SlideEstimate(
         slide_id=source.slide_id,
         tiles=plan.tiles,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import output_error
+from wsi_pipeline.remote import is_remote
+from wsi_pipeline.stages.remote_lease import remote_lease
 from wsi_pipeline.stages.run_directory import RunDirectory
 
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -27,6 +29,10 @@ def sole_use(run: RunDirectory, *, part: int, parts: int) -> Iterator[None]:
     OutputError
         The directory cannot be made.
     """
+    if is_remote(run.path):
+        with remote_lease(run, part=part, parts=parts):
+            yield
+        return
     folder = run.state
     try:
         folder.mkdir(parents=True, exist_ok=True)

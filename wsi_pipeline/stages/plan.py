@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
 from wsi_pipeline.errors import SlideError
-from wsi_pipeline.files import published
+from wsi_pipeline.files import Fingerprint, published
 from wsi_pipeline.geometry import Boxes, Mask, Rgb
 from wsi_pipeline.pixels import resized_by_area, to_gray
+from wsi_pipeline.remote import seekable
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.mask_file import mask_path, read_mask
 from wsi_pipeline.slides.overview import (
@@ -144,6 +146,41 @@ def no_tiles_reason(plan: TilePlan, config: TileConfig) -> str | None:
     )
 
 
+def planned_columns(
+    info: SlideInfo, plan: TilePlan, config: TileConfig, source: Fingerprint
+) -> dict[str, Any]:
+    """Return the columns of slides.parquet that are known before any tile is read."""
+    return {
+        "tiles": plan.tiles,
+        "tiles_grid": plan.grid_tiles,
+        "backend": info.backend,
+        "format": info.format,
+        "width": info.size0.width,
+        "height": info.size0.height,
+        "levels": len(info.levels),
+        "mpp_x": info.mpp_x,
+        "mpp_y": info.mpp_y,
+        "mpp_note": info.mpp_note,
+        "bounds_x": info.bounds0.x,
+        "bounds_y": info.bounds0.y,
+        "bounds_width": info.bounds0.width,
+        "bounds_height": info.bounds0.height,
+        "objective_power": info.objective_power,
+        "scanner": info.scanner,
+        "level": plan.sampling.level,
+        "mpp": plan.sampling.mpp,
+        "tissue_threshold": plan.threshold,
+        "dark_field": plan.dark_field,
+        "tissue_share": plan.tissue_share,
+        "size_bytes": source.sample.size_bytes,
+        "mtime_ns": source.sample.mtime_ns,
+        "fingerprint": source.sample.sha256,
+        "source_crc32c": source.crc32c,
+        "config_digest": config.digest(),
+        "icc_profile": info.icc_profile,
+    }
+
+
 def write_plan(path: Path, plan: TilePlan, picture: Picture) -> None:
     """Keep a plan for the workers that carry it out."""
     scalars = {
@@ -168,7 +205,7 @@ def write_plan(path: Path, plan: TilePlan, picture: Picture) -> None:
 
 def read_plan(path: Path) -> tuple[TilePlan, Picture]:
     """Return what ``write_plan`` kept."""
-    with np.load(path) as arrays:
+    with np.load(seekable(path)) as arrays:
         scalars = json.loads(arrays["scalars"].tobytes())
         frame = scalars.pop("picture")
         picture = Picture(rgb=arrays["picture_rgb"], tissue=arrays["picture_tissue"], **frame)

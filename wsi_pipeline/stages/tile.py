@@ -13,7 +13,8 @@ from pathlib import Path
 from wsi_pipeline.calls import Pool, SerialPool
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.files import output_error, sweep_temporaries
+from wsi_pipeline.files import make_folder, output_error, sweep_temporaries
+from wsi_pipeline.remote import absolute, is_url
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
 from wsi_pipeline.stages.lock import sole_use
 from wsi_pipeline.stages.run_directory import (
@@ -67,7 +68,7 @@ def tile_slides(
         The run directory cannot be written; what is finished stays, and the same call goes on.
     """
     options = options or TileOptions()
-    run = RunDirectory(path=Path(run_path).absolute())
+    run = RunDirectory(path=absolute(run_path))
     sources = plan_run(slides, run, config, options)
     with sole_use(run, part=options.part, parts=options.parts):
         return _tile(sources, run, config, options=options, pool=pool, observer=observer)
@@ -111,7 +112,11 @@ def plan_run(
     check_run_directory(run, config, overwrite=options.overwrite)
     records = read_records(run)
     # A slide whose file is gone from its old place may have moved: its name is free for the new one.
-    known = {record.path: record.slide_id for record in records if Path(record.path).exists()}
+    known = {
+        record.path: record.slide_id
+        for record in records
+        if is_url(record.path) or Path(record.path).exists()
+    }
     sources = find_slides(slides, known=known)
     _refuse_mixed_settings(records, sources, config)
     return share_of(sources, part=options.part, parts=options.parts)
@@ -141,8 +146,8 @@ def _open_run(run: RunDirectory, config: TileConfig) -> str:
     before = read_run_json(run)
     started = before["started"] if before and before["config_digest"] == config.digest() else now()
     try:
-        run.manifests.mkdir(parents=True, exist_ok=True)
-        run.records.mkdir(parents=True, exist_ok=True)
+        make_folder(run.manifests)
+        make_folder(run.records)
     except OSError as error:
         raise output_error(run.path, error) from error
     for folder in (run.path, run.state, run.store, run.manifests, run.overlays, run.records):

@@ -1,19 +1,18 @@
 """Which calls a run makes, given what the earlier ones gave: slides begun, cut and finished."""
 
 import logging
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from wsi_pipeline.calls import Answer, Call, Pool
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, SlideError
-from wsi_pipeline.files import same_source_today
+from wsi_pipeline.files import remove_tree
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import MPP_FROM_TABLE
+from wsi_pipeline.slides.staging import same_slide_today
 from wsi_pipeline.stages.cut import (
     Begun,
     UnitDone,
@@ -157,7 +156,7 @@ class Tiling:
         if isinstance(today, str):
             return _record_of(source, "failed", today)
         self.already_done.add(source.slide_id)
-        shutil.rmtree(self.run.work(source.slide_id), ignore_errors=True)  # a kill may have left it
+        remove_tree(self.run.work(source.slide_id))  # a kill may have left it
         if today != before:
             write_record(self.run, today)  # the table knows more of the slide than before
         return today
@@ -233,7 +232,7 @@ def _brought_up_to_date(before: SlideRecord, source: SlideSource) -> SlideRecord
     if changed := _changed_mpp(source, before):
         return changed
     try:
-        now = same_source_today(record_fingerprint(before), Path(source.path))
+        now = same_slide_today(record_fingerprint(before), source.path)
     except SlideError as error:
         return f"done before, but the file {error}; its tiles are untouched"
     if now is None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError, TileError
+from wsi_pipeline.remote import absolute, check_reachable, is_remote
 from wsi_pipeline.schema import TILE_COLUMNS, arrow_schema
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
@@ -78,7 +79,7 @@ def verify_run(
     ConfigError
         There is no run at the path.
     """
-    run = RunDirectory(path=Path(run_path).absolute())
+    run = RunDirectory(path=absolute(run_path))
     pool, observer = pool or SerialPool(), observer or SilentObserver()
     checks = _checks(run)
     observer.slides_found(len(checks))
@@ -128,6 +129,8 @@ def _findings_of(answer: Answer) -> SlideFindings:
 
 
 def _checks(run: RunDirectory) -> list[SlideCheck]:
+    if is_remote(run.path):
+        check_reachable(run.path)
     content = read_run_json(run)
     if content is None:
         raise ConfigError(f"{run.path}: expected a run directory, found no run.json in it")

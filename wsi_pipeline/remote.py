@@ -1,0 +1,233 @@
+"""Places that are URLs, ``s3://…`` and whatever else fsspec knows, behind the interface of ``pathlib``.
+
+A remote path is an ``upath.UPath``, which offers what of ``pathlib.Path`` this package uses, and is typed
+as one. Listings are never cached: other processes write there too. Objects are written by one put each,
+which shows all of them or nothing, so that no temporary name is needed.
+"""
+
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path, PurePath
+from typing import Any, cast
+
+from wsi_pipeline.errors import ConfigError, OutputError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_LOCAL = "file://"
+_WITH_BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
+_MISSING = "install what it needs: pip install 'wsi-pipeline[remote]' for S3, and gcsfs or adlfs for others"
+SCRATCH = "wsi-pipeline-"
+"""Begins the name of every folder in scratch; its ``owner()`` follows."""
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text names a remote place.
+
+    >>> is_url("s3://bucket/RUN"), is_url("slides/a.svs"), is_url("file:///data/RUN")
+    (True, False, False)
+    """
+    return _URL.match(text) is not None and not text.startswith(_LOCAL)
+
+
+def place(text: str | Path) -> Path:
+    """Return the path of a file name or URL; a remote one is not looked at yet.
+
+    Raises
+    ------
+    ConfigError
+        The kind of URL is unknown, or its library is not installed.
+    """
+    if not isinstance(text, str):
+        return text
+    if not is_url(text):
+        return Path(text.removeprefix(_LOCAL))
+    try:
+        from upath import UPath
+
+        path = UPath(text.rstrip("/"), use_listings_cache=False)
+        _ = path.fs  # loads the library of this kind of URL
+    except ImportError as error:
+        raise ConfigError(f"{text}: a remote place ({error}); {_MISSING}") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{text}: expected a file name, s3://BUCKET/KEY or another URL that fsspec knows, got {error}"
+        ) from error
+    return cast("Path", path)
+
+
+def absolute(text: str | Path) -> Path:
+    """Return the path of a file name or URL, completed by the current folder where it is a file name."""
+    path = place(text)
+    return path if is_remote(path) else path.absolute()
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path is a URL's."""
+    return not isinstance(path, PurePath)
+
+
+def filesystem(path: Path) -> tuple[Any, str]:
+    """Return the fsspec file system of a remote path, and what the path is called there."""
+    remote: Any = path
+    return remote.fs, remote.path
+
+
+def check_reachable(path: Path) -> None:
+    """Ask once for what lies at a remote path, so that a wrong name or key costs one sentence.
+
+    Raises
+    ------
+    ConfigError
+        No such bucket, no or wrong credentials, or no answer.
+    """
+    system, key = filesystem(path)
+    protocols = {system.protocol} if isinstance(system.protocol, str) else {*system.protocol}
+    try:
+        system.ls(key, detail=False)
+    except FileNotFoundError:
+        bucket = key.lstrip("/").partition("/")[0]
+        if protocols & _WITH_BUCKETS and not system.exists(bucket):
+            raise ConfigError(
+                f"{path}: there is no bucket {bucket!r}; check the name and AWS_ENDPOINT_URL, or make it"
+            ) from None
+    except Exception as error:  # every library has its own kinds
+        raise ConfigError(f"{path}: cannot be looked at: {reason_of(error)}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what kept a remote place from answering and what to do, in one line."""
+    said = " ".join(str(error).split())
+    match type(error).__name__:
+        case "NoCredentialsError" | "PartialCredentialsError":
+            return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        case "PermissionError":
+            return f"access is denied ({said}); check the credentials and the bucket's policy"
+        case "FileNotFoundError":
+            return "there is no such object; check bucket and key"
+        case "EndpointConnectionError" | "ClientConnectorError" | "ConnectTimeoutError":
+            return f"no answer ({said}); check the network and AWS_ENDPOINT_URL"
+        case kind:
+            return f"{kind}: {said}"
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a whole remote object, or nothing.
+
+    Raises
+    ------
+    OutputError
+        It was not taken.
+    """
+    system, key = filesystem(path)
+    with _said(path):
+        system.pipe_file(key, data)
+
+
+def put_if_absent(path: Path, data: bytes) -> bool:
+    """Write a remote object unless there is one already; return whether it was written.
+
+    S3 decides (``If-None-Match: *``); of two at once one is told no.
+    """
+    system, key = filesystem(path)
+    with _said(path):
+        try:
+            system.pipe_file(key, data, mode="create")
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def uploaded(path: Path) -> Iterator[Path]:
+    """Give a local temporary path; on leaving without an error its content becomes the remote object."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{owner()}-") as folder:
+            temporary = Path(folder, "object")
+            yield temporary
+            system, key = filesystem(path)
+            with _said(path):
+                system.put_file(str(temporary), key)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {tempfile.gettempdir()}, where it is made, answers {error.strerror}; make "
+            "room there or name another folder with TMPDIR"
+        ) from error
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise OutputError(f"cannot write {path}: {reason_of(error)}") from error
+
+
+def seekable(path: Path) -> Path | BytesIO:
+    """Return what a library opens: a local path itself, or all bytes of a remote object."""
+    return BytesIO(path.read_bytes()) if is_remote(path) else path
+
+
+def first_bytes(path: Path, count: int) -> BytesIO:
+    """Return the beginning of a remote object; one request."""
+    system, key = filesystem(path)
+    return BytesIO(system.cat_file(key, start=0, end=count))
+
+
+def contents(folder: Path, suffix: str) -> dict[str, bytes]:
+    """Return the objects right below a remote folder by name, fetched side by side."""
+    system, key = filesystem(folder)
+    try:
+        names = [name for name in system.ls(key, detail=False) if name.endswith(suffix)]
+    except FileNotFoundError:
+        return {}
+    found = system.cat_ranges(names, 0, None, on_error="return")  # with 0, a request less for each
+    for each in found:
+        if isinstance(each, Exception) and not isinstance(
+            each, FileNotFoundError
+        ):  # gone meanwhile
+            raise OutputError(f"{folder}: cannot be read: {reason_of(each)}")
+    return {
+        str(name).rpartition("/")[2]: data
+        for name, data in zip(names, found, strict=True)
+        if isinstance(data, bytes)
+    }
+
+
+def remove_object(path: Path) -> None:
+    """Remove a remote object, if it is there."""
+    system, key = filesystem(path)
+    with suppress(FileNotFoundError):
+        system.rm_file(key)
+
+
+def remove_below(folder: Path) -> None:
+    """Remove all objects below a remote folder, if there are any."""
+    system, key = filesystem(folder)
+    names = system.find(key)
+    plain = [name for name in names if not set(name) & set("*?[")]
+    if plain:
+        system.rm(plain)
+    for name in set(names) - set(plain):  # rm would take it for a pattern
+        system.rm_file(name)
+
+
+def owner() -> str:
+    """Return how this process is called in what it leaves where others see it.
+
+    >>> owner() == owner(), is_gone(owner())
+    (True, False)
+    """
+    return f"{socket.gethostname()[:40]}-{os.getpid()}"
+
+
+def is_gone(who: str) -> bool:
+    """Whether an ``owner()`` is a process of this machine that has ended."""
+    host, _, process = who.rpartition("-")
+    return (
+        owner().startswith(f"{host}-") and process.isdigit() and not Path("/proc", process).exists()
+    )
