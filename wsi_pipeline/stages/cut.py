@@ -25,6 +25,7 @@ from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import open_source
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
+from wsi_pipeline.stages.lease import Holder
 from wsi_pipeline.stages.plan import (
     Picture,
     TilePlan,
@@ -42,6 +43,7 @@ from wsi_pipeline.stages.run_directory import (
     write_record,
 )
 from wsi_pipeline.stages.stage import StepClock
+from wsi_pipeline.stages.tries import begin_try, end_try
 from wsi_pipeline.store.codec import encode_tile
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
 from wsi_pipeline.store.writer import checksum, publish_array, write_shard
@@ -71,6 +73,8 @@ class SlideJob:
     config: TileConfig
     redo: bool = False
     """Begin anew, whatever an interrupted attempt has left."""
+    holder: Holder | None = None
+    """The command that has it cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +104,17 @@ class UnitDone:
 
 def begin_slide(job: SlideJob) -> Begun:
     """Plan a slide; one of a single unit is cut and finished at once, while it is open."""
+    slide_id, path = job.source.slide_id, job.source.path
+    if job.holder is not None:
+        begin_try(job.run, slide_id, path=path, holder=job.holder, redo=job.redo)
     clock = StepClock()
     with clock.step("open"):
         reader = open_source(job.source, slide_mpp=job.config.slide_mpp)
-        source = fingerprint(Path(job.source.path))
+        source = fingerprint(Path(path))
     try:
         if not job.redo and (tiles := _tiles_of_interrupted(job, source, reader.info)) is not None:
             return Begun(tiles=tiles)
-        clear_slide(job.run, job.source.slide_id)
+        clear_slide(job.run, slide_id)
         with clock.step("mask"):
             plan, picture = plan_slide(reader, job.source, job.config)
         about = _about(reader.info, plan, job, source)
@@ -205,6 +212,7 @@ def finish_slide(job: SlideJob) -> SlideRecord:
     )
     write_record(job.run, record)
     shutil.rmtree(job.run.work(job.source.slide_id), ignore_errors=True)
+    end_try(job.run, job.source.slide_id)
     return record
 
 
