@@ -151,9 +151,12 @@ def _write(run: RunDirectory, slide_id: str, this: Try) -> None:
     path = _path(run, slide_id)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with suppress(OSError):  # a full disk stops the run where it matters
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(this)), encoding="utf-8")
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(asdict(this)), encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _path(run: RunDirectory, slide_id: str) -> Path:
