@@ -49,7 +49,7 @@ class Try:
     source: str
     """Size and time of the slide's file."""
     done: int
-    """Units that were there when it began, the plan among them."""
+    """Units that were there when it began."""
     deaths: int = 0
     """Commands that the slide has killed in a row before this try."""
     failures: int = 0
@@ -134,7 +134,7 @@ def _deaths(before: Try, this: Try) -> int:
 def _units_done(run: RunDirectory, slide_id: str) -> int:
     work = run.work(slide_id)
     with suppress(OSError):
-        return sum(path.suffix in {".json", ".parquet"} for path in work.iterdir())
+        return sum(path.suffix == ".parquet" for path in work.iterdir())
     return 0
 
 
