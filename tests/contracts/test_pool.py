@@ -1,5 +1,6 @@
 """What every pool does; a new one is one more line in ``POOLS``."""
 
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -8,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import cv2
@@ -177,6 +179,23 @@ def test_processes_end_with_their_pool_whatever_they_are_busy_with() -> None:
         pool.submit(call(time.sleep, 60))
     with pytest.raises(ProcessLookupError):
         os.kill(answer.value, 0)
+
+
+def test_processes_end_with_their_pool_where_one_was_only_half_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = ForkServerProcess.start
+
+    def interrupted(process: ForkServerProcess) -> None:
+        start(process)
+        raise KeyboardInterrupt
+
+    begun = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt), open_pool(Cluster(workers=2)) as pool:
+        monkeypatch.setattr(ForkServerProcess, "start", interrupted)
+        pool.submit(call(double, 1))
+    assert time.perf_counter() - begun < 20
+    assert multiprocessing.active_children() == []
 
 
 def test_processes_end_when_their_owner_is_killed(tmp_path: Path) -> None:

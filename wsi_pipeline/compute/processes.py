@@ -73,13 +73,15 @@ class ProcessPool:
 
     def close(self) -> None:
         """End the processes; what they are busy with is dropped, and their half-written files too."""
-        for worker in self._workers:
+        started = [worker for worker in self._workers if worker.process.pid is not None]
+        for worker in started:
             worker.process.terminate()
         for worker in self._workers:
+            worker.pipe.close()  # ends one, too, that an interrupt has met half started
+        for worker in started:
             worker.process.join(_GRACE_S)
             worker.process.kill()
             worker.process.join()
-            worker.pipe.close()
         self._workers.clear()
         if self._context is not None and not multiprocessing.active_children():
             # Waited for, or neither `time` nor a batch system counts what its workers have used; it
@@ -107,10 +109,10 @@ class ProcessPool:
             self._context = start_server(self._preload)
         here, there = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(there,), daemon=True)
+        worker = _Worker(process=process, pipe=here)
+        self._workers.append(worker)  # before it starts: an interrupt may come at any moment
         process.start()
         there.close()
-        worker = _Worker(process=process, pipe=here)
-        self._workers.append(worker)
         return worker
 
     def _answer_of(self, worker: _Worker) -> Answer | None:

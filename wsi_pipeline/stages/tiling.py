@@ -267,7 +267,7 @@ class Tiling:
             record.slide_id,
             record.status,
             record.tiles,
-            "said at the end" if record.status == "failed" else record.reason or "-",
+            record.reason if record.status == "skipped" else "-",  # of the others, at the end
         )
         self.observer.slide_ended(record)
 
