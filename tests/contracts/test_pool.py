@@ -190,9 +190,9 @@ def test_processes_end_with_their_pool_where_one_was_only_half_started(
         start(process)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(ForkServerProcess, "start", interrupted)
     begun = time.perf_counter()
-    with pytest.raises(KeyboardInterrupt), open_pool(Cluster(workers=2)) as pool:
-        monkeypatch.setattr(ForkServerProcess, "start", interrupted)
+    with open_pool(Cluster(workers=2)) as pool, pytest.raises(KeyboardInterrupt):
         pool.submit(call(double, 1))
     assert time.perf_counter() - begun < 20
     assert multiprocessing.active_children() == []

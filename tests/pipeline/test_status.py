@@ -137,6 +137,17 @@ def test_failures_are_told_with_their_reasons_and_the_result_is_json_too(
     assert rows["he"]["tiles"] == rows["he"]["tiles_planned"] > 0
 
 
+def test_a_failure_is_said_once(drawn: Drawn, tmp_path: Path, wsi: Command) -> None:
+    folder = good_folder(drawn, tmp_path / "slides")
+    (folder / "broken.svs").touch()
+    said = wsi("tile", folder, "-o", tmp_path / "RUN", "--tile-size", "128")
+    reason = run_status(tmp_path / "RUN").slides[0].reason
+    assert reason
+    assert (said.out + said.err).count(reason) == 1
+    assert said.err.splitlines()[-1].startswith("failed: broken (")
+    assert "slide=broken status=failed" in said.err
+
+
 @pytest.mark.parametrize("command", [("status",), ("missing", "--parts", "3")])
 def test_a_folder_that_is_no_run_is_refused(
     command: tuple[str, ...], tmp_path: Path, wsi: Command
