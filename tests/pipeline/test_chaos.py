@@ -60,7 +60,10 @@ class Chaos:
             assert running.returncode in EXITS, err
             assert "Traceback" not in err, err
             assert gone(running.pid), "processes are left"
-            run_status(run) if (run / ".state" / "asked.json").exists() else None
+            if running.returncode == 1:
+                assert "its worker process died 3 times" in err, err
+            if (run / ".state" / "asked.json").exists():
+                assert run_status(run).count("running") == 0
             if running.returncode == 0:
                 return
 

@@ -1,5 +1,6 @@
 """A slide that kills what works on it is given up after three deaths; nothing else makes it look guilty."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from wsi_pipeline.stages.lease import Holder
 from wsi_pipeline.stages.run_directory import RunDirectory, now
 from wsi_pipeline.stages.status import missing_parts
 from wsi_pipeline.stages.tile import tile_slides
-from wsi_pipeline.stages.tries import DEATHS_ALLOWED, begin_try, read_try
+from wsi_pipeline.stages.tries import DEATHS_ALLOWED, begin_try, interrupt_try, read_try
 
 MANY = make_config(TileConfig, {"tile_size": 64, "overlap": 0.25, "min_tissue": 0})
 DEADLY = """
@@ -129,6 +130,24 @@ def test_the_death_of_a_worker_is_not_counted_as_the_commands(drawn: Drawn, tmp_
     last = read_try(run, "plain")
     assert last is not None
     assert last.deaths == 0
+
+
+def test_a_full_disk_is_nobodys_death(
+    drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = RunDirectory(path=tmp_path / "RUN")
+    begin_try(run, "plain", path=str(drawn.plain), holder=holder(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        interrupt_try(run, "plain")
+    begin_try(run, "plain", path=str(drawn.plain), holder=holder(2))
+    last = read_try(run, "plain")
+    assert last is not None
+    assert last.deaths == 0
+    assert len(list((run.state / "tries").iterdir())) == 1
 
 
 @pytest.mark.usefixtures("small_units")

@@ -7,6 +7,7 @@ Half a second to start, where a Dask cluster takes two and twice the processor t
 import multiprocessing
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,13 @@ from typing import Any
 
 from wsi_pipeline.calls import Answer, Call
 from wsi_pipeline.compute.worker import DEATHS_ALLOWED, DIED, settle_in
-from wsi_pipeline.errors import SlideError
+from wsi_pipeline.errors import ConfigError, SlideError
 
 _GRACE_S = 3.0
 """Time for a process to tidy up before it is killed."""
+
+_PAUSES_S = (0.1, 0.5, 2.0)
+"""Before a process is started again that could not be."""
 
 
 @dataclass(slots=True)
@@ -111,7 +115,7 @@ class ProcessPool:
         process = self._context.Process(target=_serve, args=(there,), daemon=True)
         worker = _Worker(process=process, pipe=here)
         self._workers.append(worker)  # before it starts: an interrupt may come at any moment
-        process.start()
+        _start(process)
         there.close()
         return worker
 
@@ -171,6 +175,28 @@ def start_server(preload: Sequence[str]) -> ForkServerContext:
     with interrupts_held():
         forkserver.ensure_running()
     return context
+
+
+def _start(process: ForkServerProcess) -> None:
+    """Start a process, also where the server that it is forked from has died: another takes its place.
+
+    Raises
+    ------
+    ConfigError
+        No process can be started here.
+    """
+    for pause_s in _PAUSES_S:
+        try:
+            return process.start()
+        except (EOFError, OSError):
+            time.sleep(pause_s)
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise ConfigError(
+            f"workers: a process cannot be started ({error}); look at the limits of processes and memory, "
+            "or take fewer with --workers"
+        ) from error
 
 
 def _serve(pipe: Connection) -> None:

@@ -96,9 +96,11 @@ def end_try(run: RunDirectory, slide_id: str) -> None:
 
 
 def interrupt_try(run: RunDirectory, slide_id: str) -> None:
-    """Note that the command ends, and that the slide is not to blame."""
-    if (last := read_try(run, slide_id)) is not None:
-        _write(run, slide_id, replace(last, over=True))
+    """Note that the command ends, and that the slide is not to blame, also where a full disk ends it."""
+    last = read_try(run, slide_id)
+    if last is not None and not _write(run, slide_id, replace(last, over=True)):
+        with suppress(OSError):
+            end_try(run, slide_id)
 
 
 def fail_try(run: RunDirectory, slide_id: str, error: BaseException) -> None:
@@ -146,17 +148,19 @@ def _source(path: str) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
-def _write(run: RunDirectory, slide_id: str, this: Try) -> None:
-    """Write a try in one piece, and without waiting for the disk: it need not outlive the machine."""
+def _write(run: RunDirectory, slide_id: str, this: Try) -> bool:
+    """Write a try in one piece, without waiting for the disk, and return whether that could be done."""
     path = _path(run, slide_id)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with suppress(OSError):  # a full disk stops the run where it matters
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(this)), encoding="utf-8")
-            temporary.replace(path)
-        finally:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(asdict(this)), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:  # a full disk stops the run where it matters
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _path(run: RunDirectory, slide_id: str) -> Path:
