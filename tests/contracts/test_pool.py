@@ -217,7 +217,7 @@ def test_processes_that_cannot_be_started_are_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ForkServerProcess, "start", refuse)
     with (
         open_pool(Cluster(workers=2)) as pool,
-        pytest.raises(ConfigError, match="workers: a process cannot be started .*take fewer"),
+        pytest.raises(ConfigError, match=r"workers: a process cannot be started .*take fewer"),
     ):
         pool.submit(call(double, 1))
 

@@ -150,7 +150,8 @@ def _open_run(run: RunDirectory, config: TileConfig) -> str:
         run.records.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(run.path, error) from error
-    for folder in (run.path, run.state, run.store, run.manifests, run.overlays, run.records):
+    kept = (run.state / "leases", run.state / "tries", run.records)
+    for folder in (run.path, run.state, run.store, run.manifests, run.overlays, *kept):
         sweep_temporaries(folder)
     write_run_json(run, config, started=started, ended=None)
     if config.store == "zarr":

@@ -14,12 +14,14 @@ Interrupted slides are tried first, so one that is healthy has a whole job's tim
 
 import json
 import os
+import secrets
 import socket
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wsi_pipeline.errors import SlideError
+from wsi_pipeline.files import TEMPORARY_PREFIX
 from wsi_pipeline.stages.lease import Holder
 from wsi_pipeline.stages.run_directory import RunDirectory, now
 
@@ -121,7 +123,7 @@ def read_try(run: RunDirectory, slide_id: str) -> Try | None:
 
 def read_tries(run: RunDirectory) -> dict[str, Try]:
     """Return the last try of every slide that was begun and is not done."""
-    names = [path.stem for path in _path(run, "?").parent.glob("*.json")]
+    names = [path.stem for path in _path(run, "?").parent.glob("[!.]*.json")]
     tries = {name: read_try(run, name) for name in names}
     return {name: each for name, each in tries.items() if each is not None}
 
@@ -151,7 +153,8 @@ def _source(path: str) -> str:
 def _write(run: RunDirectory, slide_id: str, this: Try) -> bool:
     """Write a try in one piece, without waiting for the disk, and return whether that could be done."""
     path = _path(run, slide_id)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    writer = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{writer}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(asdict(this)), encoding="utf-8")
