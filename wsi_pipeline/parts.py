@@ -98,7 +98,11 @@ def _finest_first(file: SeriesFile) -> tuple[bool, int, str]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_file()) if folder.is_dir() else []
+    """Return a folder's files by name, without those that file managers leave there."""
+    if not folder.is_dir():
+        return []
+    files = (each for each in folder.iterdir() if each.is_file())
+    return sorted(each for each in files if each.name[0] != "." and each.name != "Thumbs.db")
 
 
 def _named_by(path: Path) -> list[Path]:

@@ -34,8 +34,14 @@ def table_of_rows(columns: tuple[Column, ...], rows: Sequence[Mapping[str, Any]]
     return table
 
 
+_MOST_TEXT_BYTES = 2**31 - 1
+
+
 def _array(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
-    """Return what ``pa.array`` would, which loads pandas: more time than cutting 50 tiles."""
+    """Return what ``pa.array`` makes of values of a type, without loading pandas as it does.
+
+    That takes as long as cutting 50 tiles.
+    """
     if pa.types.is_dictionary(kind):
         words = list(dict.fromkeys(value for value in values if value is not None))
         places = {word: place for place, word in enumerate(words)}
@@ -45,7 +51,10 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
         texts = [b"" if value is None else value for value in values]
         parts = [text.encode() if isinstance(text, str) else text for text in texts]
-        ends = np.cumsum([0, *map(len, parts)], dtype=np.int32)
+        ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        if ends[-1] > _MOST_TEXT_BYTES:
+            return pa.array(values, type=kind)  # in several chunks
+        ends = ends.astype(np.int32)
         buffers = [pa.py_buffer(ends.data), pa.py_buffer(b"".join(parts))]
     else:
         buffers = [_numbers(values, kind)]

@@ -17,6 +17,7 @@ from tests.benchmarks.sides import (
     dzsave,
     histoprep,
     one_worker,
+    own_parts,
     parts,
     two_workers,
 )
@@ -28,6 +29,7 @@ SIDES: Mapping[str, Side] = {
     "histoprep": histoprep,
     "dzsave": dzsave,
     "parts": parts,
+    "own": own_parts,
 }
 """In this order, over and over: what is compared is measured side by side, and drifts together."""
 
@@ -91,6 +93,13 @@ def comparisons(kind: Kind) -> list[Comparison]:
             under="parts",
             bar=None if kind is CZI else 1.25,
             about=f"{_BY_CPU}, over {alone if kind is CZI else once}",
+        ),
+        Comparison(
+            name=f"against its own quicker parts, {kind.name}",
+            over="one",
+            under="own",
+            bar=None if kind is CZI else 1.25,
+            about=f"{_BY_CPU}, over {alone if kind is CZI else once}, by this package's functions",
         ),
         Comparison(
             name=f"2 workers against 1, {kind.name}",

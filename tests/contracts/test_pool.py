@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,16 @@ def test_an_error_comes_back_as_itself_with_its_message(
 def test_an_error_of_a_library_is_an_answer_too(pool: Pool) -> None:
     (answer,) = run_all(pool, [call(divide, 0)])
     assert isinstance(answer.error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("function", ["unmakeable", "unsendable", "unsendable_value"])
+def test_what_cannot_travel_is_an_error_with_its_words(pool: Pool, function: str) -> None:
+    (answer,) = run_all(pool, [call(globals()[function], "näyte 7")])
+    if function != "unsendable_value":
+        assert "näyte 7" in str(answer.error)
+    elif not isinstance(pool, SerialPool):
+        assert "pickle" in str(answer.error)
+    assert [again.value for again in run_all(pool, [call(double, 1)])] == [2]
 
 
 def test_one_error_does_not_keep_the_others_from_ending(pool: Pool) -> None:
@@ -239,6 +250,36 @@ def test_processes_end_when_their_owner_is_killed(tmp_path: Path) -> None:
     assert not is_alive(worker)
 
 
+def test_a_busy_process_ends_with_its_owner_and_writes_no_more(tmp_path: Path) -> None:
+    killed = ended_script(
+        tmp_path,
+        f"""
+        with open_pool(Cluster(workers=2)) as pool:
+            pool.submit(call(write_late, {str(tmp_path / "late")!r}))
+            pool.submit(call(process, 0))
+            print(pool.next_answer().value, flush=True)
+            os.kill(os.getpid(), 9)
+        """,
+    )
+    assert killed.returncode == -9
+    time.sleep(2.5)
+    assert not (tmp_path / "late").exists()
+
+
+def test_processes_have_loaded_what_they_share_before_their_first_call(tmp_path: Path) -> None:
+    preloaded = ended_script(
+        tmp_path,
+        """
+        from wsi_pipeline.compute.cluster import warm_up
+        cluster = Cluster(workers=2)
+        warm_up(cluster, preload=["wsi_pipeline.run"])
+        with open_pool(cluster, preload=["wsi_pipeline.run"]) as pool:
+            print(next(run_all(pool, [call(is_loaded, "wsi_pipeline.stages.tiling")])).value)
+        """,
+    )
+    assert preloaded.stdout == "True\n"
+
+
 def test_the_processor_time_of_processes_is_counted_as_their_owners(tmp_path: Path) -> None:
     counted = ended_script(
         tmp_path,
@@ -299,6 +340,34 @@ def raise_it(kind_and_message: tuple[type[PipelineError], str]) -> None:
 
 def process(_: int) -> int:
     return os.getpid()
+
+
+class TwoWordsError(Exception):
+    """Cannot be made again from its arguments, as many libraries' errors."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def unmakeable(text: str) -> None:
+    raise TwoWordsError(text, "is bad")
+
+
+def unsendable(text: str) -> None:
+    raise ValueError(text, threading.Lock())
+
+
+def unsendable_value(_: str) -> object:
+    return threading.Lock()
+
+
+def write_late(path: str) -> None:
+    time.sleep(2)
+    Path(path).touch()
+
+
+def is_loaded(module: str) -> bool:
+    return module in sys.modules
 
 
 def die_once(marker: Path) -> str:

@@ -22,7 +22,7 @@ from tests.pipeline.runs import (
     with_status,
 )
 from wsi_pipeline.config import make_config
-from wsi_pipeline.stages import cut
+from wsi_pipeline.stages import units
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, tile_slides
 from wsi_pipeline.stages.verify import verify_run
 
@@ -191,8 +191,8 @@ def test_stopping_on_an_error_begins_no_further_slide_and_the_same_command_goes_
 @pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Units of one shard, so that a small slide has several."""
-    monkeypatch.setattr(cut, "UNIT_TILES", 64)
-    monkeypatch.setattr(cut, "_UNIT_ROWS", 0)
+    monkeypatch.setattr(units, "UNIT_TILES", 64)
+    monkeypatch.setattr(units, "_UNIT_ROWS", 0)
 
 
 @pytest.mark.usefixtures("small_units")

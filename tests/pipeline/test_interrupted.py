@@ -24,10 +24,10 @@ from tests.pipeline.runs import (
     tile,
 )
 from wsi_pipeline.config import TileConfig, make_config
-from wsi_pipeline.stages.cut import UNIT_TILES
 from wsi_pipeline.stages.run_directory import RunDirectory, read_records
 from wsi_pipeline.stages.status import run_status
 from wsi_pipeline.stages.tile import tile_slides
+from wsi_pipeline.stages.units import UNIT_TILES
 from wsi_pipeline.stages.verify import verify_run
 
 MANY = {"tile_size": 64, "overlap": 0.25, "min_tissue": 0}

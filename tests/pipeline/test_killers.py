@@ -21,7 +21,7 @@ from tests.pipeline.runs import (
 )
 from wsi_pipeline.calls import Answer, Call
 from wsi_pipeline.config import TileConfig, make_config
-from wsi_pipeline.stages import cut
+from wsi_pipeline.stages import units
 from wsi_pipeline.stages.lease import Holder
 from wsi_pipeline.stages.run_directory import RunDirectory, now
 from wsi_pipeline.stages.status import missing_parts
@@ -46,8 +46,8 @@ main()
 @pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Units of one shard, so that a small slide has several."""
-    monkeypatch.setattr(cut, "UNIT_TILES", 64)
-    monkeypatch.setattr(cut, "_UNIT_ROWS", 0)
+    monkeypatch.setattr(units, "UNIT_TILES", 64)
+    monkeypatch.setattr(units, "_UNIT_ROWS", 0)
 
 
 @pytest.fixture

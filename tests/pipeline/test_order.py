@@ -10,10 +10,11 @@ from wsi_pipeline.calls import Answer, Call
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.stages import tiling
-from wsi_pipeline.stages.cut import Begun, SlideJob, UnitDone, UnitJob
+from wsi_pipeline.stages.cut import Begun, UnitDone
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord
 from wsi_pipeline.stages.stage import SilentObserver
 from wsi_pipeline.stages.tiling import TileOptions, Tiling
+from wsi_pipeline.stages.units import SlideJob, UnitJob
 
 LARGE, SMALL = 15_000, 100
 """Tiles; a tile takes one second here."""

@@ -17,7 +17,7 @@ from wsi_pipeline.slides.drawn import draw_slide
 from wsi_pipeline.slides.find import find_slides
 from wsi_pipeline.slides.names import slide_ids
 from wsi_pipeline.slides.open import open_slide
-from wsi_pipeline.stages import cut
+from wsi_pipeline.stages import units
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, tile_slides
@@ -75,7 +75,7 @@ class LastComesFirst:
 def test_a_failed_unit_costs_its_slide_only_whatever_is_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cut, "UNIT_TILES", 64)
+    monkeypatch.setattr(units, "UNIT_TILES", 64)
     picture(tmp_path / "S" / "large.png", side=900)
     picture(tmp_path / "S" / "small.png")
     outcome = tile_slides([str(tmp_path / "S")], tmp_path / "RUN", CONFIG, pool=LastComesFirst())

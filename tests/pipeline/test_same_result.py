@@ -22,7 +22,7 @@ from tests.pipeline.runs import (
 from wsi_pipeline.calls import Answer, Call, Pool
 from wsi_pipeline.compute.cluster import LOCAL, PROCESSES, Cluster, open_pool
 from wsi_pipeline.config import make_config
-from wsi_pipeline.stages import cut
+from wsi_pipeline.stages import units
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, tile_slides
 
 MANY = {"tile_size": 64, "overlap": 0.25, "min_tissue": 0}
@@ -35,7 +35,7 @@ def serial(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All drawn slides in this process; every slide is of more than one unit."""
     run = tmp_path_factory.mktemp("serial") / "RUN"
     outcome = tile(run, drawn.folder, config=make_config(TileConfig, MANY))
-    assert all(record.tiles > cut.UNIT_TILES for record in outcome.records)
+    assert all(record.tiles > units.UNIT_TILES for record in outcome.records)
     return run
 
 
@@ -126,7 +126,7 @@ def test_the_size_of_a_unit_changes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cut, "UNIT_TILES", unit_tiles)
+    monkeypatch.setattr(units, "UNIT_TILES", unit_tiles)
     tile(tmp_path / "RUN", drawn.folder, config=make_config(TileConfig, MANY))
     assert_same_run(tmp_path / "RUN", serial)
 

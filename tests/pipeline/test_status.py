@@ -26,7 +26,7 @@ from tests.pipeline.runs import (
 )
 from wsi_pipeline.calls import Answer, SerialPool
 from wsi_pipeline.config import TileConfig, make_config
-from wsi_pipeline.stages import cut
+from wsi_pipeline.stages import cut, units
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.status import RunStatus, array_of, missing_parts, run_status
 from wsi_pipeline.stages.tile import TileOptions, tile_slides
@@ -53,8 +53,8 @@ class AskingPool(SerialPool):
 @pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Units of one shard, so that a small slide has several."""
-    monkeypatch.setattr(cut, "UNIT_TILES", 64)
-    monkeypatch.setattr(cut, "_UNIT_ROWS", 0)
+    monkeypatch.setattr(units, "UNIT_TILES", 64)
+    monkeypatch.setattr(units, "_UNIT_ROWS", 0)
 
 
 def states(run: Path) -> dict[str, str]:

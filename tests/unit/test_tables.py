@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.strategies import DataObject
 
 from wsi_pipeline.errors import OutputError
 from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column, arrow_schema
@@ -100,6 +103,46 @@ def test_a_table_without_rows_has_its_columns() -> None:
     for table in (table_of(COLUMNS, {}), table_of_rows(COLUMNS, [])):
         assert table.num_rows == 0
         assert table.schema.equals(arrow_schema(COLUMNS))
+
+
+KINDS = {
+    pa.int8(): st.integers(-(2**7), 2**7 - 1),
+    pa.uint8(): st.integers(0, 2**8 - 1),
+    pa.int32(): st.integers(-(2**31), 2**31 - 1),
+    pa.uint32(): st.integers(0, 2**32 - 1),
+    pa.int64(): st.integers(-(2**63), 2**63 - 1),
+    pa.float32(): st.floats(width=32, allow_nan=False) | st.integers(-99, 99),
+    pa.bool_(): st.booleans(),
+    pa.string(): st.text(max_size=5),
+    pa.binary(): st.binary(max_size=5),
+    pa.dictionary(pa.int32(), pa.string()): st.text(max_size=2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@given(data=st.data())
+def test_a_column_is_what_arrow_makes_of_its_values(kind: pa.DataType, data: DataObject) -> None:
+    values = data.draw(st.lists(st.none() | KINDS[kind], max_size=20))
+    column = Column(name="x", type=kind, meaning="any")
+    made = table_of((column,), {"x": values}).column("x").combine_chunks()
+    made.validate(full=True)
+    assert made.equals(pa.array(values, type=kind))
+
+
+def test_tables_are_written_and_read_without_loading_pandas(tmp_path: Path) -> None:
+    lines = (
+        "import sys, pathlib; from wsi_pipeline.schema import *; from wsi_pipeline.tables import *;"
+        "path = pathlib.Path(sys.argv[1]);"
+        "write_table(path, table_of_rows(SLIDE_COLUMNS, [{'slide_id': 'a', 'tiles': 3}]));"
+        "print(read_table(path).num_rows, 'pandas' in sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", lines, tmp_path / "t.parquet"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.split() == ["1", "False"]
 
 
 @pytest.mark.parametrize("values", [["many"], [2**31]])

@@ -5,11 +5,14 @@ Half a second to start, where a Dask cluster takes two and twice the processor t
 """
 
 import multiprocessing
+import os
+import pickle
 import signal
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -31,9 +34,10 @@ _PAUSES_S = (0.1, 0.5, 2.0)
 
 @dataclass(slots=True)
 class _Task:
-    """A call, and how many processes it has cost so far."""
+    """A call, its function and argument as bytes, and how many processes it has cost so far."""
 
     call: Call
+    message: bytes
     deaths: int = 0
 
 
@@ -45,6 +49,15 @@ class _Worker:
     pipe: Connection
     task: _Task | None = None
     """What it is busy with."""
+
+    def end(self, *, grace_s: float = 0.0) -> None:
+        """Wait for the process, and kill it where it takes longer."""
+        self.pipe.close()  # ends one, too, that an interrupt has met half started
+        if self.process.pid is None:
+            return
+        self.process.join(grace_s)
+        self.process.kill()
+        self.process.join()
 
 
 class ProcessPool:
@@ -63,17 +76,18 @@ class ProcessPool:
 
     def submit(self, call: Call) -> None:
         """Give the call to an idle process, or keep it until one is."""
-        self._waiting.append(_Task(call))
+        message = pickle.dumps((call.function, call.argument))
+        self._waiting.append(_Task(call=call, message=message))
         self._hand_out()
 
     def next_answer(self) -> Answer:
         """Wait for the next call to end."""
         while True:
             self._hand_out()
-            ready = wait([worker.pipe for worker in self._workers if worker.task is not None])
-            worker = next(worker for worker in self._workers if worker.pipe in ready)
-            if (answer := self._answer_of(worker)) is not None:
-                return answer
+            busy = {worker.pipe: worker for worker in self._workers if worker.task is not None}
+            for pipe in wait(list(busy)):
+                if (answer := self._answer_of(busy[pipe])) is not None:  # type: ignore[index]
+                    return answer
 
     def close(self) -> None:
         """End the processes; what they are busy with is dropped, and their half-written files too."""
@@ -81,11 +95,7 @@ class ProcessPool:
         for worker in started:
             worker.process.terminate()
         for worker in self._workers:
-            worker.pipe.close()  # ends one, too, that an interrupt has met half started
-        for worker in started:
-            worker.process.join(_GRACE_S)
-            worker.process.kill()
-            worker.process.join()
+            worker.end(grace_s=_GRACE_S)
         self._workers.clear()
         if self._context is not None and not multiprocessing.active_children():
             # Waited for, or neither `time` nor a batch system counts what its workers have used; it
@@ -95,12 +105,13 @@ class ProcessPool:
 
     def _hand_out(self) -> None:
         while self._waiting and (worker := self._idle()) is not None:
-            worker.task = self._waiting.popleft()
-            call = worker.task.call
             try:
-                worker.pipe.send((call.function, call.argument))
-            except OSError:  # it has died; its answer will say so
-                continue
+                worker.pipe.send_bytes(self._waiting[0].message)
+            except OSError:  # it has died with nothing to do, which is no call's fault
+                worker.end()
+                self._workers.remove(worker)
+            else:
+                worker.task = self._waiting.popleft()
 
     def _idle(self) -> _Worker | None:
         for worker in self._workers:
@@ -125,14 +136,14 @@ class ProcessPool:
         if task is None:
             raise RuntimeError("a process answered that was asked nothing")
         try:
-            value, error = worker.pipe.recv()
+            message = worker.pipe.recv_bytes()
         except (EOFError, OSError):
             return self._died(worker, task)
+        value, error = pickle.loads(message)  # noqa: S301  from a process of our own
         return Answer(call=task.call, value=value, error=error)
 
     def _died(self, worker: _Worker, task: _Task) -> Answer | None:
-        worker.process.join()
-        worker.pipe.close()
+        worker.end()
         self._workers.remove(worker)
         task.deaths += 1
         if task.deaths == DEATHS_ALLOWED:
@@ -166,9 +177,10 @@ def interrupts_held() -> Iterator[None]:
 
 
 def start_server(preload: Sequence[str]) -> ForkServerContext:
-    """Start the process that all workers are forked from: it has one thread, and imports once for all.
+    """Start the process that all workers are forked from; it imports once for all of them.
 
-    It does so by itself: call this early, and it imports while this process does.
+    It does so by itself: call this early, and it imports while this process does. It only forks: the
+    threads that libraries start with their import are idle in it and are not in its children.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -200,18 +212,35 @@ def _start(process: ForkServerProcess) -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    """Run what comes through the pipe until its other end is closed, as it is when its owner dies."""
+    """Run what comes through the pipe until its other end is closed."""
     signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_leave_with_owner, daemon=True).start()
     settle_in()
     while True:
         try:
-            function, argument = pipe.recv()
+            pipe.send_bytes(_reply(*_outcome(pipe.recv_bytes())))
         except (EOFError, OSError):
             return
-        try:
-            pipe.send(_outcome(function, argument))
-        except OSError:
-            return
+
+
+def _outcome(message: bytes) -> tuple[Any, Exception | None]:
+    try:
+        function, argument = pickle.loads(message)  # noqa: S301  from the process that started this one
+        return function(argument), None
+    except Exception as error:  # noqa: BLE001  an error is an answer, as in every pool
+        return None, error
+
+
+def _reply(value: object, error: Exception | None) -> bytes:
+    """Return an outcome as bytes; what cannot travel arrives as its name and words."""
+    try:
+        message = pickle.dumps((value, error))
+        if error is not None:
+            pickle.loads(message)  # noqa: S301  many libraries' errors cannot be made again
+    except Exception as reason:  # noqa: BLE001  pickling runs code of the value's own
+        told = reason if error is None else error
+        return pickle.dumps((None, RuntimeError(f"{type(told).__name__}: {told}")))
+    return message
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
@@ -219,8 +248,14 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-def _outcome(function: Callable[[Any], Any], argument: object) -> tuple[Any, Exception | None]:
-    try:
-        return function(argument), None
-    except Exception as error:  # noqa: BLE001  an error is an answer, as in every pool
-        return None, error
+def _leave_with_owner() -> None:
+    """End this process when the one that it works for has died, also in the middle of a call.
+
+    Otherwise it would write into a run that another command has taken over.
+    """
+    owner = multiprocessing.parent_process()
+    if owner is not None:
+        owner.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    os._exit(128 + signal.SIGKILL)

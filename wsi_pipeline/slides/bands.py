@@ -80,11 +80,10 @@ class _Kept:
     bytes: int = 0
 
     def keep(self, box_px: Box, pixels: Rgb) -> None:
-        """Keep a copy, so that the band can go; the oldest go where memory ends."""
-        self.strips.append(_Strip(box_px=box_px, pixels=np.array(pixels)))
-        self.bytes += pixels.size
-        while self.bytes > KEPT_BYTES:
-            self.bytes -= self.strips.pop(0).pixels.size
+        """Keep a copy, so that the band can go; where memory ends, what is of use soonest stays."""
+        if self.bytes + pixels.size <= KEPT_BYTES:
+            self.strips.append(_Strip(box_px=box_px, pixels=np.array(pixels)))
+            self.bytes += pixels.size
 
     def let_go_above(self, y: int) -> None:
         """Let strips go that begin above a row: the row before it kept what is still of use."""

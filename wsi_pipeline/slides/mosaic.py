@@ -1,7 +1,7 @@
 """Windows put together from stored pictures, each decoded once for all windows that are read together."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,23 +56,35 @@ class Mosaic(Protocol):
 def read_mosaic(mosaic: Mosaic, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
     """Yield the windows; a picture is let go when the last window that touches it was read."""
     touched = [mosaic.pictures(window_px) for window_px in windows_px]
-    uses = Counter(picture for pictures in touched for picture in pictures)
+    uses: defaultdict[int, deque[int]] = defaultdict(deque)  # numbers of the windows that touch it
+    for number, pictures in enumerate(touched):
+        for picture in pictures:
+            uses[picture].append(number)
     kept: dict[int, RgbOrError] = {}
     for window_px, pictures in zip(windows_px, touched, strict=True):
-        for picture in pictures:
-            if picture not in kept:
-                kept[picture] = mosaic.decoded(picture)
-            error = kept[picture]
-            if isinstance(error, TileError):
-                yield TileError(f"level {level}, {window_px}: {error}")
-                break
+        error = _decode(mosaic, pictures, kept)
+        if error is not None:
+            yield TileError(f"level {level}, {window_px}: {error}")
         else:
             yield _assembled(mosaic, window_px, kept)
-        uses.subtract(pictures)
         for picture in pictures:
-            if uses[picture] == 0:
+            uses[picture].popleft()
+            if not uses[picture]:
                 kept.pop(picture, None)
-        _bound(kept, mosaic.picture_bytes)
+        _bound(kept, uses, mosaic.picture_bytes)
+
+
+def _decode(
+    mosaic: Mosaic, pictures: Sequence[int], kept: dict[int, RgbOrError]
+) -> TileError | None:
+    """Decode those pictures that are not kept; return the first one's error that cannot be."""
+    for picture in pictures:
+        if picture not in kept:
+            kept[picture] = mosaic.decoded(picture)
+        error = kept[picture]
+        if isinstance(error, TileError):
+            return error
+    return None
 
 
 def _assembled(mosaic: Mosaic, window_px: Box, kept: dict[int, RgbOrError]) -> Rgb:
@@ -99,8 +111,16 @@ def _paste(picture: Rgb, piece: Piece, window_px: Box, out: Rgb) -> None:
         ]
 
 
-def _bound(kept: dict[int, RgbOrError], picture_bytes: int) -> None:
-    """Let the oldest pictures go where more are kept than memory allows; they are decoded again."""
+def _bound(
+    kept: dict[int, RgbOrError], uses: Mapping[int, Sequence[int]], picture_bytes: int
+) -> None:
+    """Let pictures go where more are kept than memory allows; they are decoded again.
+
+    Those that are needed last go first, else a row that just does not fit is decoded whole for the next
+    (Belady, IBM Systems Journal 5, 1966).
+    """
     most = max(1, KEPT_BYTES // picture_bytes)
-    while len(kept) > most:
-        del kept[next(iter(kept))]
+    if len(kept) > most:
+        by_next_use = sorted(kept, key=lambda picture: uses[picture][0])
+        for picture in by_next_use[most:]:
+            del kept[picture]

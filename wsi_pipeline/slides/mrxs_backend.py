@@ -1,7 +1,7 @@
 """3DHISTECH MRXS by its JPEG images, each decoded once and strictly.
 
-OpenSlide says what the slide is. It decodes leniently and passes about half of all damaged images on as
-a picture (docs/decisions/0006-strict-jpeg.md); here a damaged image is an error of the windows that touch it.
+OpenSlide says what the slide is. It decodes leniently and passes more than a quarter of damaged images on as
+a picture (docs/decisions/0006-strict-jpeg.md); here one is an error of the windows that touch it.
 """
 
 from collections.abc import Iterator, Sequence

@@ -102,8 +102,8 @@ def open_every_way(path: Path) -> list[tuple[str, SlideReader | SlideError]]:
     """Return every backend by name with its reader of the file, or why it does not open it."""
     head = _head(path)
     ways: dict[str, Callable[[], SlideReader]] = {
-        BY_OPENSLIDE: lambda: _native(native_tiles_of(path, _by_openslide(path))),
-        MRXS_IMAGES: lambda: _native(native_images_of(path, _by_openslide(path))),
+        BY_OPENSLIDE: lambda: _native(path, native_tiles_of),
+        MRXS_IMAGES: lambda: _native(path, native_images_of),
         "openslide": lambda: _by_openslide(path),
         "tifffile": lambda: open_tiff(path, reason=_FOR_COMPARISON),
         "pylibCZIrw": lambda: _czi(path, reason=_FOR_COMPARISON),
@@ -127,8 +127,13 @@ def _by_openslide(path: Path) -> OpenSlideReader:
     return OpenSlideReader(path, reason=_FOR_COMPARISON)
 
 
-def _native(reader: SlideReader | str) -> SlideReader:
+def _native(
+    path: Path, pixels_of: Callable[[Path, OpenSlideReader], SlideReader | str]
+) -> SlideReader:
+    slide = _by_openslide(path)
+    reader = pixels_of(path, slide)
     if isinstance(reader, str):
+        slide.close()
         raise SlideError(reader)
     return reader
 

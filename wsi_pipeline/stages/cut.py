@@ -5,7 +5,6 @@ publishes its record last. Two copies at once do no harm.
 """
 
 import json
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,8 @@ from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.provenance import code_version
 from wsi_pipeline.report.overlay import draw_overlay
 from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
-from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import open_source
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
-from wsi_pipeline.stages.lease import Holder
 from wsi_pipeline.stages.plan import (
     Picture,
     TilePlan,
@@ -44,6 +41,7 @@ from wsi_pipeline.stages.run_directory import (
 )
 from wsi_pipeline.stages.stage import StepClock
 from wsi_pipeline.stages.tries import begin_try, end_try
+from wsi_pipeline.stages.units import SlideJob, UnitJob, units_of
 from wsi_pipeline.store.codec import encode_tile
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
 from wsi_pipeline.store.writer import checksum, publish_array, write_shard
@@ -51,39 +49,7 @@ from wsi_pipeline.tables import read_table, table_metadata, table_of, write_tabl
 from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
 
-UNIT_TILES = 4 * SHARD_TILES
-"""Least tiles of a work unit of a large slide: 256 of 1024 px are about 2 s of one core and 42 MB."""
-
-_MOST_UNIT_TILES = 32 * SHARD_TILES
-_UNIT_ROWS = 8
-"""A unit is as many rows of a square slide, for the overlap of two units is decoded in both."""
-
-_TAIL = 3
-"""A unit takes at most this part of what is left of its slide, so that workers end together."""
-
 OVERLAY_QUALITY = 88
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlideJob:
-    """One slide to be cut into one run."""
-
-    source: SlideSource
-    run: RunDirectory
-    config: TileConfig
-    redo: bool = False
-    """Begin anew, whatever an interrupted attempt has left."""
-    holder: Holder | None = None
-    """The command that has it cut."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitJob:
-    """A range of one slide's tiles: whole shards."""
-
-    slide: SlideJob
-    first: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +86,10 @@ def begin_slide(job: SlideJob) -> Begun:
         about = _about(reader.info, plan, job, source)
         write_plan(_plan_path(job), plan, picture)
         publish_bytes(_begun_path(job), to_json({**about, "seconds": clock.seconds}))
-        if plan.tiles > UNIT_TILES:
+        units = units_of(job, plan.tiles)
+        if len(units) > 1:
             return Begun(tiles=plan.tiles)
-        for unit in units_of(job, plan.tiles):
+        for unit in units:
             _cut(reader, plan, unit, StepClock())
     finally:
         reader.close()
@@ -146,27 +113,9 @@ def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -
     return int(begun["tiles"]) if same else None
 
 
-def units_of(job: SlideJob, tiles: int) -> list[UnitJob]:
-    """Return the units of a slide, whole shards, smaller towards its end: a function of its tiles alone.
-
-    Guided self-scheduling (Polychronopoulos and Kuck, 1987).
-    """
-    rows = _UNIT_ROWS * math.isqrt(tiles)
-    most = min(max(UNIT_TILES, rows, SHARD_TILES), _MOST_UNIT_TILES) // SHARD_TILES
-    units: list[UnitJob] = []
-    first = 0
-    while first < tiles:
-        shards = min(most, math.ceil((tiles - first) / (_TAIL * SHARD_TILES)))
-        end = min(tiles, first + shards * SHARD_TILES)
-        units.append(UnitJob(slide=job, first=first, end=end))
-        first = end
-    return units
-
-
 def cut_unit(unit: UnitJob) -> UnitDone:
     """Read, measure, encode and store a unit's tiles, unless its record is there."""
-    path = _unit_path(unit)
-    if path.exists() and (part := read_table(path)).num_rows == unit.end - unit.first:
+    if (part := _part_before(unit)) is not None:
         return _unit_done(part)
     plan, _ = read_plan(_plan_path(unit.slide))
     clock = StepClock()
@@ -176,6 +125,16 @@ def cut_unit(unit: UnitJob) -> UnitDone:
         return _unit_done(_cut(reader, plan, unit, clock))
     finally:
         reader.close()
+
+
+def _part_before(unit: UnitJob) -> pa.Table | None:
+    """Return what an interrupted attempt has recorded of just this unit, or None."""
+    path = _unit_path(unit)
+    if not path.exists():
+        return None
+    part = read_table(path)
+    same_settings = table_metadata(part).get("config_digest") == unit.slide.config.digest()
+    return part if same_settings and part.num_rows == unit.end - unit.first else None
 
 
 def finish_slide(job: SlideJob) -> SlideRecord:
@@ -243,7 +202,11 @@ def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -
             with clock.step("write"):
                 stored_bytes += write_shard(array, first // SHARD_TILES, chunks)
     table = _manifest_part(rows, plan, unit)
-    metadata = {"stored_bytes": str(stored_bytes), "seconds": json.dumps(clock.seconds)}
+    metadata = {
+        "stored_bytes": str(stored_bytes),
+        "seconds": json.dumps(clock.seconds),
+        "config_digest": config.digest(),
+    }
     write_table(_unit_path(unit), table, metadata=metadata)
     return table.replace_schema_metadata(metadata)
 

@@ -56,7 +56,7 @@ def tile_slides(
     options
         What does not change the result: share of the slides, overwriting, stopping early.
     pool
-        Where the work runs; this thread if not given. ``wsi_pipeline.run`` gives Dask workers.
+        Where the work runs; this thread if not given. ``wsi_pipeline.run`` gives processes or a cluster.
     observer
         Who is told of progress.
 

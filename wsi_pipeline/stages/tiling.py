@@ -16,13 +16,11 @@ from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import MPP_FROM_TABLE
 from wsi_pipeline.stages.cut import (
     Begun,
-    SlideJob,
     UnitDone,
     begin_slide,
     clear_slide,
     cut_unit,
     finish_slide,
-    units_of,
 )
 from wsi_pipeline.stages.lease import Lease
 from wsi_pipeline.stages.run_directory import (
@@ -37,6 +35,7 @@ from wsi_pipeline.stages.run_directory import (
 )
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tries import end_try, fail_try, interrupt_try, read_tries
+from wsi_pipeline.stages.units import SlideJob, units_of
 
 _LOG = logging.getLogger(__name__)
 

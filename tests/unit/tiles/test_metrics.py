@@ -3,6 +3,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +12,10 @@ from hypothesis.extra import numpy as arrays
 
 from tests.references.drawn_tiles import drawn_tiles, pixels_sha256
 from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.pixels import to_gray
 from wsi_pipeline.schema import CHANNELS, QUANTILES
 from wsi_pipeline.slides.open import open_slide
-from wsi_pipeline.tiles.metrics import tile_metrics
+from wsi_pipeline.tiles.metrics import laplacian_variance, tile_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SLIDES = REPOSITORY.parent / "shared/slides"
@@ -77,6 +79,19 @@ def test_shares_are_from_0_to_1_and_no_pixel_is_black_and_white(rgb: Rgb, thresh
     assert metrics["black_pixels"] >= 0.0
     assert metrics["white_pixels"] >= 0.0
     assert metrics["black_pixels"] + metrics["white_pixels"] <= 1.0
+
+
+@given(tiles)
+def test_sharpness_is_the_variance_of_the_laplacian(rgb: Rgb) -> None:
+    gray = to_gray(rgb)
+    expected = cv2.Laplacian(gray, cv2.CV_64F, ksize=1).var()
+    assert laplacian_variance(gray) == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
+def test_sharpness_is_exact_where_it_is_largest() -> None:
+    rows, columns = np.ogrid[:2048, :2048]
+    checkered = np.asarray((rows + columns) % 2 * 255, dtype=np.uint8)
+    assert laplacian_variance(checkered) == pytest.approx(1020**2, rel=1e-12)
 
 
 @given(tiles, thresholds)
