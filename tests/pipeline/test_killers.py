@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.runs import (
+    CONFIG,
     Drawn,
     Ended,
     InterruptedRunError,
@@ -21,12 +22,14 @@ from tests.pipeline.runs import (
 )
 from wsi_pipeline.calls import Answer, Call
 from wsi_pipeline.config import TileConfig, make_config
-from wsi_pipeline.stages import units
+from wsi_pipeline.slides.find import find_slides
+from wsi_pipeline.stages import cut, units
 from wsi_pipeline.stages.lease import Holder
 from wsi_pipeline.stages.run_directory import RunDirectory, now
 from wsi_pipeline.stages.status import missing_parts
 from wsi_pipeline.stages.tile import tile_slides
 from wsi_pipeline.stages.tries import DEATHS_ALLOWED, begin_try, interrupt_try, read_try
+from wsi_pipeline.stages.units import SlideJob
 
 MANY = make_config(TileConfig, {"tile_size": 64, "overlap": 0.25, "min_tissue": 0})
 DEADLY = """
@@ -130,6 +133,18 @@ def test_the_death_of_a_worker_is_not_counted_as_the_commands(drawn: Drawn, tmp_
     last = read_try(run, "plain")
     assert last is not None
     assert last.deaths == 0
+
+
+def test_a_worker_that_dies_just_after_a_slide_was_done_leaves_it_done(
+    drawn: Drawn, tmp_path: Path
+) -> None:
+    run = RunDirectory(path=tmp_path / "RUN")
+    outcome = tile(run.path, drawn.plain)
+    (source,) = find_slides([str(drawn.plain)])
+    job = SlideJob(source=source, run=run, config=CONFIG)
+    run.work("plain").mkdir()
+    assert cut.finish_slide(job) == cut.begin_slide(job).record == outcome.records[0]
+    assert_whole(run.path, done=["plain"])
 
 
 def test_a_full_disk_is_nobodys_death(

@@ -35,6 +35,7 @@ from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
     from_json,
+    read_record,
     to_json,
     with_columns,
     write_record,
@@ -73,6 +74,8 @@ def begin_slide(job: SlideJob) -> Begun:
     slide_id, path = job.source.slide_id, job.source.path
     if job.holder is not None:
         begin_try(job.run, slide_id, path=path, holder=job.holder, redo=job.redo)
+    if not job.redo and (done := _finished(job)) is not None:
+        return Begun(tiles=done.tiles, record=done)
     clock = StepClock()
     with clock.step("open"):
         reader = open_source(job.source, slide_mpp=job.config.slide_mpp)
@@ -139,6 +142,8 @@ def _part_before(unit: UnitJob) -> pa.Table | None:
 
 def finish_slide(job: SlideJob) -> SlideRecord:
     """Publish array, overlay and manifest of a slide whose units are done, then its record."""
+    if (done := _finished(job)) is not None:
+        return done
     plan, picture = read_plan(_plan_path(job))
     clock = StepClock()
     parts = [read_table(_unit_path(unit)) for unit in units_of(job, plan.tiles)]
@@ -175,9 +180,24 @@ def finish_slide(job: SlideJob) -> SlideRecord:
     return record
 
 
+def _finished(job: SlideJob) -> SlideRecord | None:
+    """Return the record of a slide whose worker died just after it was written, and tidy up after it."""
+    record = read_record(job.run, job.source.slide_id)
+    if record is None or record.status != "done":
+        return None
+    if record.values.get("config_digest") != job.config.digest():
+        return None
+    shutil.rmtree(job.run.work(job.source.slide_id), ignore_errors=True)
+    end_try(job.run, job.source.slide_id)
+    return record
+
+
 def clear_slide(run: RunDirectory, slide_id: str) -> None:
     """Remove all of a slide, its record first: what is not done must not look done."""
-    for path in (run.record(slide_id), run.manifest(slide_id), run.overlay(slide_id)):
+    begun = (
+        run.work(slide_id) / "begun.json"
+    )  # else units would be used again whose shards are gone
+    for path in (run.record(slide_id), begun, run.manifest(slide_id), run.overlay(slide_id)):
         path.unlink(missing_ok=True)
     shutil.rmtree(run.array(slide_id), ignore_errors=True)
     shutil.rmtree(run.work(slide_id), ignore_errors=True)
