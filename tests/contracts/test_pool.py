@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ import pytest
 
 from wsi_pipeline import errors
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
+from wsi_pipeline.compute import processes as processes_module
 from wsi_pipeline.compute.cluster import LOCAL, PROCESSES, Cluster, open_pool
 from wsi_pipeline.errors import ConfigError, PipelineError, SlideError
 
@@ -190,6 +193,46 @@ def test_processes_end_with_their_pool_whatever_they_are_busy_with() -> None:
         os.kill(answer.value, 0)
 
 
+def test_processes_end_with_their_pool_where_one_was_only_half_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, pids = ForkServerProcess.start, []
+
+    def interrupted(process: ForkServerProcess) -> None:
+        start(process)
+        pids.append(process.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ForkServerProcess, "start", interrupted)
+    begun = time.perf_counter()
+    with open_pool(Cluster(workers=2)) as pool, pytest.raises(KeyboardInterrupt):
+        pool.submit(call(double, 1))
+    assert time.perf_counter() - begun < 20
+    assert not any(map(is_alive, pids))
+
+
+def test_a_pool_goes_on_when_the_server_that_forks_its_processes_is_killed() -> None:
+    with open_pool(Cluster(workers=2)) as pool:
+        (answer,) = run_all(pool, [call(process, 0)])
+        os.kill(forkserver._forkserver._forkserver_pid, 9)  # type: ignore[attr-defined]
+        os.kill(answer.value, 9)
+        answers = list(run_all(pool, (call(double, number) for number in range(6))))
+    assert sorted(answer.value for answer in answers) == [0, 2, 4, 6, 8, 10]
+
+
+def test_processes_that_cannot_be_started_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(processes_module, "_PAUSES_S", (0.0,))
+    monkeypatch.setattr(ForkServerProcess, "start", refuse)
+    with (
+        open_pool(Cluster(workers=2)) as pool,
+        pytest.raises(ConfigError, match=r"workers: a process cannot be started .*take fewer"),
+    ):
+        pool.submit(call(double, 1))
+
+
 def test_processes_end_when_their_owner_is_killed(tmp_path: Path) -> None:
     killed = ended_script(
         tmp_path,
@@ -353,7 +396,7 @@ def ended_script(folder: Path, body: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def is_alive(pid: int) -> bool:
+def is_alive(pid: int | None) -> bool:
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

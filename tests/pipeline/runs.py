@@ -196,15 +196,14 @@ def leftovers(run: Path) -> list[str]:
 
 
 def digests(run: Path) -> dict[str, str]:
-    """Return every file of a run with its digest, but for those that hold times or are locks."""
-    timed = {"slides.parquet", "run.json"}
+    """Return every file of a run with its digest, but for those that hold times or paths."""
+    timed = {"slides.parquet", "run.json", "asked.json"}
     return {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(run.rglob("*"))
         if path.is_file()
         and path.name not in timed
-        and path.parent.name != "slides"
-        and not path.name.startswith("lock")
+        and path.parent.name not in {"slides", "tries", "leases"}
     }
 
 

@@ -25,6 +25,7 @@ from tests.pipeline.runs import (
 )
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.stages.run_directory import RunDirectory, read_records
+from wsi_pipeline.stages.status import run_status
 from wsi_pipeline.stages.tile import tile_slides
 from wsi_pipeline.stages.units import UNIT_TILES
 from wsi_pipeline.stages.verify import verify_run
@@ -62,13 +63,23 @@ def whole(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def started(drawn: Drawn, tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+def started(drawn: Drawn, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Give how to start a run in a session of its own, of which nothing survives the test."""
     begun: list[subprocess.Popen[str]] = []
 
-    def start() -> subprocess.Popen[str]:
+    def start(*flags: str) -> subprocess.Popen[str]:
         run = tmp_path / "RUN"
-        line = [sys.executable, "-m", "wsi_pipeline", "tile", drawn.folder, "-o", run, *FLAGS]
+        line = [
+            sys.executable,
+            "-m",
+            "wsi_pipeline",
+            "tile",
+            drawn.folder,
+            "-o",
+            run,
+            *FLAGS,
+            *flags,
+        ]
         begun.append(
             subprocess.Popen(
                 [str(each) for each in line],
@@ -129,7 +140,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(
     moments: tuple[int, int],
     whole: Path,
     tmp_path: Path,
-    started: Callable[[], "subprocess.Popen[str]"],
+    started: Callable[..., "subprocess.Popen[str]"],
     drawn: Drawn,
 ) -> None:
     run = tmp_path / "RUN"
@@ -156,7 +167,7 @@ def test_an_interrupted_run_says_so_leaves_no_process_and_goes_on(
     files: int,
     whole: Path,
     tmp_path: Path,
-    started: Callable[[], "subprocess.Popen[str]"],
+    started: Callable[..., "subprocess.Popen[str]"],
     drawn: Drawn,
 ) -> None:
     run, (number, everyone) = tmp_path / "RUN", WAYS[way]
@@ -176,9 +187,36 @@ def test_an_interrupted_run_says_so_leaves_no_process_and_goes_on(
     assert_same_run(run, whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("flags", [("--workers", "1"), ("--cluster", "local")])
+def test_an_interrupt_ends_every_way_of_running_alike(
+    flags: tuple[str, ...],
+    number: signal.Signals,
+    whole: Path,
+    tmp_path: Path,
+    started: Callable[..., "subprocess.Popen[str]"],
+    drawn: Drawn,
+) -> None:
+    run = tmp_path / "RUN"
+    running = started(*flags)
+    wait_for_files(run, 10, running)
+    running.send_signal(number)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 130, err
+    assert "interrupted: what is finished is kept; the same command goes on\n" in err
+    assert "Traceback" not in err
+    assert gone(running.pid), "processes are left"
+    assert leftovers(run) == []
+    status = run_status(run)
+    assert (status.count("interrupted") > 0, status.count("running")) == (True, 0)
+    tile(run, drawn.folder, config=make_config(TileConfig, MANY))
+    assert_whole(run, done=DONE)
+    assert_same_run(run, whole)
+
+
 @pytest.mark.parametrize("seconds", [0.3, 1.2])
 def test_an_interrupt_while_starting_ends_without_a_traceback(
-    seconds: float, tmp_path: Path, started: Callable[[], "subprocess.Popen[str]"]
+    seconds: float, tmp_path: Path, started: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     running = started()
     time.sleep(seconds)

@@ -18,7 +18,7 @@ from wsi_pipeline.slides.find import find_slides
 from wsi_pipeline.slides.names import slide_ids
 from wsi_pipeline.slides.open import open_slide
 from wsi_pipeline.stages import units
-from wsi_pipeline.stages.lock import sole_use
+from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, tile_slides
 from wsi_pipeline.stages.verify import verify_run

@@ -23,10 +23,13 @@ from typing import Any
 
 from wsi_pipeline.calls import Answer, Call
 from wsi_pipeline.compute.worker import DEATHS_ALLOWED, DIED, settle_in
-from wsi_pipeline.errors import SlideError
+from wsi_pipeline.errors import ConfigError, SlideError
 
 _GRACE_S = 3.0
 """Time for a process to tidy up before it is killed."""
+
+_PAUSES_S = (0.1, 0.5, 2.0)
+"""Before a process is started again that could not be."""
 
 
 @dataclass(slots=True)
@@ -49,7 +52,9 @@ class _Worker:
 
     def end(self, *, grace_s: float = 0.0) -> None:
         """Wait for the process, and kill it where it takes longer."""
-        self.pipe.close()
+        self.pipe.close()  # ends one, too, that an interrupt has met half started
+        if self.process.pid is None:
+            return
         self.process.join(grace_s)
         self.process.kill()
         self.process.join()
@@ -86,7 +91,8 @@ class ProcessPool:
 
     def close(self) -> None:
         """End the processes; what they are busy with is dropped, and their half-written files too."""
-        for worker in self._workers:
+        started = [worker for worker in self._workers if worker.process.pid is not None]
+        for worker in started:
             worker.process.terminate()
         for worker in self._workers:
             worker.end(grace_s=_GRACE_S)
@@ -118,10 +124,10 @@ class ProcessPool:
             self._context = start_server(self._preload)
         here, there = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(there,), daemon=True)
-        process.start()
-        there.close()
         worker = _Worker(process=process, pipe=here)
-        self._workers.append(worker)
+        self._workers.append(worker)  # before it starts: an interrupt may come at any moment
+        _start(process)
+        there.close()
         return worker
 
     def _answer_of(self, worker: _Worker) -> Answer | None:
@@ -181,6 +187,28 @@ def start_server(preload: Sequence[str]) -> ForkServerContext:
     with interrupts_held():
         forkserver.ensure_running()
     return context
+
+
+def _start(process: ForkServerProcess) -> None:
+    """Start a process, also where the server that it is forked from has died: another takes its place.
+
+    Raises
+    ------
+    ConfigError
+        No process can be started here.
+    """
+    for pause_s in _PAUSES_S:
+        try:
+            return process.start()
+        except (EOFError, OSError):
+            time.sleep(pause_s)
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise ConfigError(
+            f"workers: a process cannot be started ({error}); look at the limits of processes and memory, "
+            "or take fewer with --workers"
+        ) from error
 
 
 def _serve(pipe: Connection) -> None:

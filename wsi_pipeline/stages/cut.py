@@ -52,6 +52,7 @@ from wsi_pipeline.stages.run_directory import (
     write_record,
 )
 from wsi_pipeline.stages.stage import StepClock
+from wsi_pipeline.stages.tries import begin_try, end_try
 from wsi_pipeline.stages.units import SlideJob, UnitJob, units_of
 from wsi_pipeline.store.codec import encode_tile
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
@@ -84,8 +85,13 @@ def begin_slide(job: SlideJob) -> Begun:
 
     So is a remote one of any size, which is fetched once this way.
     """
+    slide_id, path0 = job.source.slide_id, job.source.path
+    if job.holder is not None:
+        begin_try(job.run, slide_id, path=path0, holder=job.holder, redo=job.redo)
+    if not job.redo and (done := _finished(job)) is not None:
+        return Begun(tiles=done.tiles, record=done)
     clock = StepClock()
-    fetched = is_url(job.source.path)
+    fetched = is_url(path0)
     with _opened(job, clock) as (reader, path):
         with clock.step("open"):
             source = fingerprint(path)
@@ -166,9 +172,8 @@ def _part_before(unit: UnitJob) -> pa.Table | None:
 
 def finish_slide(job: SlideJob) -> SlideRecord:
     """Publish array, overlay and manifest of a slide whose units are done, then its record."""
-    ended = read_record(job.run, job.source.slide_id)
-    if ended is not None and ended.status == "done" and not _plan_path(job).exists():
-        return ended  # by a worker that died before it could say so
+    if (done := _finished(job)) is not None:
+        return done
     plan, picture = read_plan(_plan_path(job))
     clock = StepClock()
     parts = [read_table(_unit_path(unit)) for unit in units_of(job, plan.tiles)]
@@ -200,13 +205,32 @@ def finish_slide(job: SlideJob) -> SlideRecord:
         values=with_columns(values, job.source.columns),
     )
     write_record(job.run, record)
-    remove_tree(job.run.work(job.source.slide_id))
+    _tidy_up(job)
     return record
+
+
+def _finished(job: SlideJob) -> SlideRecord | None:
+    """Return the record of a slide whose worker died just after it was written, and tidy up after it."""
+    record = read_record(job.run, job.source.slide_id)
+    if record is None or record.status != "done":
+        return None
+    if record.values.get("config_digest") != job.config.digest():
+        return None
+    _tidy_up(job)
+    return record
+
+
+def _tidy_up(job: SlideJob) -> None:
+    remove_tree(job.run.work(job.source.slide_id))
+    if job.holder is not None:
+        end_try(job.run, job.source.slide_id)
 
 
 def clear_slide(run: RunDirectory, slide_id: str) -> None:
     """Remove all of a slide, its record first: what is not done must not look done."""
-    for path in (run.record(slide_id), run.manifest(slide_id), run.overlay(slide_id)):
+    # Its beginning too, else units would be used again whose shards are gone.
+    begun = run.work(slide_id) / "begun.json"
+    for path in (run.record(slide_id), begun, run.manifest(slide_id), run.overlay(slide_id)):
         remove_file(path)
     remove_tree(run.array(slide_id))
     remove_tree(run.work(slide_id))

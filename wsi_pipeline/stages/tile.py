@@ -16,7 +16,8 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import make_folder, output_error, sweep_temporaries
 from wsi_pipeline.remote import absolute, is_url
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
-from wsi_pipeline.stages.lock import sole_use
+from wsi_pipeline.stages.asked import write_asked
+from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
@@ -69,28 +70,24 @@ def tile_slides(
     """
     options = options or TileOptions()
     run = RunDirectory(path=absolute(run_path))
-    sources = plan_run(slides, run, config, options)
-    with sole_use(run, part=options.part, parts=options.parts):
-        return _tile(sources, run, config, options=options, pool=pool, observer=observer)
+    everything = _all_slides(slides, run, config, options)
+    with sole_use(run, part=options.part, parts=options.parts) as lease:
+        tiling = Tiling(
+            run=run,
+            config=config,
+            options=options,
+            pool=pool or SerialPool(),
+            observer=observer or SilentObserver(),
+            lease=lease,
+        )
+        return _tile(tiling, everything)
 
 
-def _tile(
-    sources: Sequence[SlideSource],
-    run: RunDirectory,
-    config: TileConfig,
-    *,
-    options: TileOptions,
-    pool: Pool | None,
-    observer: Observer | None,
-) -> TileOutcome:
+def _tile(tiling: Tiling, everything: Sequence[SlideSource]) -> TileOutcome:
+    run, config, options = tiling.run, tiling.config, tiling.options
     started = _open_run(run, config)
-    tiling = Tiling(
-        run=run,
-        config=config,
-        options=options,
-        pool=pool or SerialPool(),
-        observer=observer or SilentObserver(),
-    )
+    write_asked(run, everything)
+    sources = share_of(everything, part=options.part, parts=options.parts)
     try:
         tiling.observer.slides_found(len(sources))
         tiling.take(sources)
@@ -105,6 +102,14 @@ def plan_run(
     slides: Sequence[str], run: RunDirectory, config: TileConfig, options: TileOptions
 ) -> tuple[SlideSource, ...]:
     """Return this job's share of the slides, after every check that needs no slide to be opened."""
+    everything = _all_slides(slides, run, config, options)
+    return share_of(everything, part=options.part, parts=options.parts)
+
+
+def _all_slides(
+    slides: Sequence[str], run: RunDirectory, config: TileConfig, options: TileOptions
+) -> tuple[SlideSource, ...]:
+    """Return the slides of all parts, checked."""
     if config.tissue not in TISSUE_METHODS and not Path(config.tissue).is_dir():
         raise ConfigError(
             f"tissue: expected otsu, hsv, histoprep, none or a folder of masks, got {config.tissue!r}"
@@ -119,7 +124,7 @@ def plan_run(
     }
     sources = find_slides(slides, known=known)
     _refuse_mixed_settings(records, sources, config)
-    return share_of(sources, part=options.part, parts=options.parts)
+    return sources
 
 
 def _refuse_mixed_settings(
@@ -150,7 +155,8 @@ def _open_run(run: RunDirectory, config: TileConfig) -> str:
         make_folder(run.records)
     except OSError as error:
         raise output_error(run.path, error) from error
-    for folder in (run.path, run.state, run.store, run.manifests, run.overlays, run.records):
+    kept = (run.state / "leases", run.state / "tries", run.records)
+    for folder in (run.path, run.state, run.store, run.manifests, run.overlays, *kept):
         sweep_temporaries(folder)
     write_run_json(run, config, started=started, ended=None)
     if config.store == "zarr":

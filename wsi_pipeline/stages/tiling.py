@@ -1,7 +1,7 @@
 """Which calls a run makes, given what the earlier ones gave: slides begun, cut and finished."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from wsi_pipeline.stages.cut import (
     cut_unit,
     finish_slide,
 )
+from wsi_pipeline.stages.lease import Lease
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
@@ -32,6 +33,7 @@ from wsi_pipeline.stages.run_directory import (
     write_slides_table,
 )
 from wsi_pipeline.stages.stage import Observer
+from wsi_pipeline.stages.tries import end_try, fail_try, interrupt_try, read_tries
 from wsi_pipeline.stages.units import SlideJob, units_of
 
 _LOG = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class Tiling:
     options: TileOptions
     pool: Pool
     observer: Observer
+    lease: Lease | None = None
     waiting: deque[tuple[SlideJob, Call]] = field(default_factory=deque)
     under_way: dict[str, SlideJob] = field(default_factory=dict)
     units_left: dict[str, int] = field(default_factory=dict)
@@ -91,14 +94,25 @@ class Tiling:
 
     def take(self, sources: Iterable[SlideSource]) -> None:
         """Sort slides into those that are to be cut and those of which nothing is left to do."""
+        tried = read_tries(self.run).keys()
         for source in sources:
             job = SlideJob(
-                source=source, run=self.run, config=self.config, redo=self.options.overwrite
+                source=source,
+                run=self.run,
+                config=self.config,
+                redo=self.options.overwrite,
+                holder=None if self.lease is None else self.lease.holder,
             )
             if (record := self._settled(job)) is not None:
+                if source.slide_id in tried:
+                    end_try(self.run, source.slide_id)
                 self._end(record)
                 continue
             self.waiting.append((job, _call("begin", begin_slide, job, source.slide_id)))
+        # Interrupted slides first (stages/tries.py says why); the others stay in their order.
+        self.waiting = deque(
+            sorted(self.waiting, key=lambda each: each[0].source.slide_id not in tried)
+        )
         redone = {job.source.slide_id for job, _ in self.waiting}
         self._unpublish_other_settings(redone)
         kept = [record for record in read_records(self.run) if record.slide_id not in redone]
@@ -125,13 +139,41 @@ class Tiling:
 
     def drive(self) -> None:
         """Keep the pool busy until nothing is left; at most a window of calls is under way."""
-        while self.waiting or self.under_way:
-            while self.waiting and len(self.under_way) < self.pool.window:
-                job, call = self.waiting.popleft()
-                self.under_way[call.name] = job
-                self.pool.submit(call)
-            answer = self.pool.next_answer()
-            self._advance(self.under_way.pop(answer.call.name), answer)
+        try:
+            while self.waiting or self.under_way:
+                if self.lease is not None:
+                    self.lease.check()
+                while self.waiting and len(self.under_way) < self.pool.window:
+                    job, call = self._next_call()
+                    self.under_way[call.name] = job
+                    self.pool.submit(call)
+                answer = self.pool.next_answer()
+                self._advance(self.under_way.pop(answer.call.name), answer)
+        except BaseException:
+            for slide_id in self.units_left.keys() | self._slides_under_way():
+                interrupt_try(self.run, slide_id)
+            raise
+
+    def _next_call(self) -> tuple[SlideJob, Call]:
+        """Take the next call: a slide has at most half of the pool to itself while another waits.
+
+        Without this a slide of 15 000 tiles would keep every worker until its last unit, and hundreds of
+        small ones from beginning. Slides that are begun go before new ones, so few are half done at once.
+        """
+        share = max(1, self.pool.window // 2)
+        busy = Counter(job.source.slide_id for job in self.under_way.values())
+        free = (
+            position
+            for position, (job, _) in enumerate(self.waiting)
+            if busy[job.source.slide_id] < share
+        )
+        position = next(free, 0)
+        chosen = self.waiting[position]
+        del self.waiting[position]
+        return chosen
+
+    def _slides_under_way(self) -> set[str]:
+        return {job.source.slide_id for job in self.under_way.values()}
 
     def outcome(self) -> TileOutcome:
         """Return what became of every slide."""
@@ -204,12 +246,13 @@ class Tiling:
             and (not self.options.stop_on_error or other.source.slide_id in begun)
         )
         record = _record_of(job.source, "failed", _reason(error))
+        fail_try(self.run, slide_id, error)
         self._clean_up(record)
         self._end(record)
 
     def _clean_up(self, record: SlideRecord) -> None:
         """Remove what there is of a failed slide when none of its calls is under way any more."""
-        if any(job.source.slide_id == record.slide_id for job in self.under_way.values()):
+        if record.slide_id in self._slides_under_way():
             return
         clear_slide(self.run, record.slide_id)
         write_record(self.run, record)
@@ -222,7 +265,7 @@ class Tiling:
             record.slide_id,
             record.status,
             record.tiles,
-            record.reason or "-",
+            record.reason if record.status == "skipped" else "-",  # of the others, at the end
         )
         self.observer.slide_ended(record)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.slides.find import SlideSource
+from wsi_pipeline.stages.lease import Holder
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.store.layout import SHARD_TILES
 
@@ -28,6 +29,8 @@ class SlideJob:
     config: TileConfig
     redo: bool = False
     """Begin anew, whatever an interrupted attempt has left."""
+    holder: Holder | None = None
+    """The command that has it cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
