@@ -33,7 +33,7 @@ WRONG = {
     "part of words": (("--part", "first"), ("part: expected I/N", "'first'")),
     "on error": (("--on-error", "cry"), ("on_error: expected continue or stop",)),
     "no workers": (("--workers", "0"), ("workers: expected a number of processes",)),
-    "unknown cluster": (("--cluster", "moon"), ("cluster: expected processes, local or tcp://",)),
+    "unknown cluster": (("--cluster", "moon"), ("cluster: expected processes, local, tcp://",)),
 }
 YAML = {
     "unknown key": ("tile_sise: 256\n", ("tile_sise", "tile_size")),
