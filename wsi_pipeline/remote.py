@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -222,12 +223,20 @@ def owner() -> str:
     >>> owner() == owner(), is_gone(owner())
     (True, False)
     """
-    return f"{socket.gethostname()[:40]}-{os.getpid()}"
+    return f"{socket.gethostname()[:40]}-{_machine()}-{os.getpid()}"
 
 
 def is_gone(who: str) -> bool:
     """Whether an ``owner()`` is a process of this machine that has ended."""
     host, _, process = who.rpartition("-")
-    return (
-        owner().startswith(f"{host}-") and process.isdigit() and not Path("/proc", process).exists()
-    )
+    is_ours = host == owner().rpartition("-")[0]
+    return is_ours and process.isdigit() and not Path("/proc", process).exists()
+
+
+def _machine() -> str:
+    """Return what tells this boot and process namespace from others of the same name, as containers have."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
+        return f"{zlib.crc32(boot + str(Path('/proc/self/ns/pid').stat().st_ino).encode()):08x}"
+    except OSError:
+        return "0"

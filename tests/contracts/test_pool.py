@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import pytest
@@ -20,6 +21,7 @@ from wsi_pipeline import errors
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
 from wsi_pipeline.compute import processes as processes_module
 from wsi_pipeline.compute.cluster import LOCAL, PROCESSES, Cluster, open_pool
+from wsi_pipeline.compute.pool import DaskPool
 from wsi_pipeline.errors import ConfigError, PipelineError, SlideError
 
 ERRORS = [
@@ -290,6 +292,25 @@ def test_the_processor_time_of_processes_is_counted_as_their_owners(tmp_path: Pa
         """,
     )
     assert float(counted.stdout) > 0.4
+
+
+def test_a_scheduler_that_is_lost_ends_the_run_and_fails_no_slide() -> None:
+    from distributed.client import FutureCancelledError  # noqa: PLC0415  a second to import
+
+    class Lost:
+        key = "x-1"
+
+        def result(self) -> None:
+            raise FutureCancelledError("x-1", "scheduler-connection-lost")
+
+        def release(self) -> None:
+            pass
+
+    pool = DaskPool(cast("Any", None), slots=1)  # connected already
+    pool._client, pool._completed = cast("Any", Lost()), cast("Any", iter([Lost()]))
+    pool._calls["x-1"] = call(double, 1)
+    with pytest.raises(PipelineError, match="connection to the scheduler was lost"):
+        pool.next_answer()
 
 
 @pytest.mark.parametrize("workers", [0, -1])

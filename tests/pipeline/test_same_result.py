@@ -22,8 +22,12 @@ from tests.pipeline.runs import (
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool
 from wsi_pipeline.compute.cluster import LOCAL, PROCESSES, Cluster, open_pool
 from wsi_pipeline.config import make_config
+from wsi_pipeline.slides.find import find_slides
 from wsi_pipeline.stages import units
-from wsi_pipeline.stages.tile import TileConfig, TileOptions, tile_slides
+from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.stage import SilentObserver
+from wsi_pipeline.stages.tile import TileConfig, tile_slides
+from wsi_pipeline.stages.tiling import TileOptions, Tiling
 
 MANY = {"tile_size": 64, "overlap": 0.25, "min_tissue": 0}
 FLAGS = ("--tile-size", "64", "--overlap", "0.25", "--min-tissue", "0")
@@ -149,6 +153,42 @@ class KillingPool:
     def next_answer(self) -> Answer:
         answer = self._pool.next_answer()
         return replace(answer, call=self._calls[answer.call.name])
+
+
+class OvertakenPool(SerialPool):
+    """Has another command finish the slide while this one cuts it, and finds its work tidied away."""
+
+    def __init__(self, run: Path, slide: Path, config: TileConfig) -> None:
+        super().__init__()
+        self._other = (RunDirectory(path=run), slide, config)
+
+    def next_answer(self) -> Answer:
+        if not self._waiting[0].name.startswith("cut"):
+            return super().next_answer()
+        run, slide, config = self._other
+        other = Tiling(
+            run=run,
+            config=config,
+            options=TileOptions(),
+            pool=SerialPool(),
+            observer=SilentObserver(),
+        )
+        other.take(find_slides([str(slide)]))
+        other.drive()
+        return super().next_answer()
+
+
+def test_a_slide_that_another_command_has_finished_is_left_alone(
+    drawn: Drawn, serial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "UNIT_TILES", 64)
+    config = make_config(TileConfig, MANY)
+    run = tmp_path / "RUN"
+    pool = OvertakenPool(run, drawn.plain, config)
+    outcome = tile_slides([str(drawn.plain)], run, config, pool=pool)
+    assert [record.slide_id for record in outcome.with_status("done")] == ["plain"]
+    for name in ("manifest/plain.parquet", "tiles.zarr/plain/c/0/0/0/0", "overlays/plain.jpg"):
+        assert (run / name).read_bytes() == (serial / name).read_bytes()
 
 
 class DoublingPool(SerialPool):

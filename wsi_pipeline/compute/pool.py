@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.calls import Answer, Call
@@ -16,6 +17,10 @@ IN_FLIGHT_PER_SLOT = 2
 """One call running and one waiting on each slot: no worker idles while its answer travels."""
 
 _COUNT_EVERY_S = 10.0
+_NO_SCHEDULER = (
+    "cluster: the connection to the scheduler was lost; what is finished is kept, "
+    "and the same command goes on"
+)
 _NO_WORKERS = (
     "the cluster has had no workers for too long; have all its jobs ended? What is finished is kept, "
     "and the same command goes on"
@@ -85,6 +90,8 @@ class DaskPool:
                 if alone:
                     return Answer(call=call, error=SlideError(DIED))
                 self._suspects.append(call)
+            except CancelledError as error:
+                raise PipelineError(_NO_SCHEDULER) from error
             except NoWorkerError as error:
                 raise PipelineError(_NO_WORKERS) from error
             except Exception as error:  # noqa: BLE001  an error is an answer, as in every pool

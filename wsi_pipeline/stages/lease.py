@@ -97,7 +97,7 @@ class Lease:
     def __init__(self, path: Path, holder: Holder) -> None:
         self.holder = holder
         self._path = path
-        self._touched_s = time.monotonic()
+        self._touched_s = _awake_s()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
 
@@ -109,7 +109,7 @@ class Lease:
         OutputError
             It was, because this process was not heard of for too long.
         """
-        if time.monotonic() - self._touched_s > _LATE_S:
+        if _awake_s() - self._touched_s > _LATE_S:
             self._beat()
         if self._over.is_set():
             raise OutputError(
@@ -141,7 +141,7 @@ class Lease:
             self._over.set()
         except OSError:  # a file system that is away for a moment; the next beat asks again
             return
-        self._touched_s = time.monotonic()
+        self._touched_s = _awake_s()
 
 
 @contextmanager
@@ -227,6 +227,11 @@ def _this_process(part: int, parts: int) -> Holder:
         parts=parts,
         token=secrets.token_hex(8),
     )
+
+
+def _awake_s() -> float:
+    """Return seconds of a clock that goes on while the machine is suspended, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _machine() -> str:

@@ -1,10 +1,11 @@
 """Who may write to a remote run: a lease object, made by a conditional put and renewed while it is held.
 
-It keeps two runs from doing the same work twice. That both write is no harm to the result: what a run
-writes is a function of slides and settings, and every put is whole.
+It keeps two runs from doing the same work twice. Where both write all the same, every put is whole and a
+function of slides and settings, and neither clears what the other has finished (``stages.tiling``).
 """
 
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -34,18 +35,26 @@ def remote_lease(run: RunDirectory, *, part: int, parts: int) -> Iterator[None]:
         Nothing may be written there.
     """
     lease = run.state / "leases" / f"{part}-of-{parts}.json"
-    if not put_if_absent(lease, _said()):
+    token = secrets.token_hex(8)
+    if not put_if_absent(lease, _said(token)):
         _refuse_if_held(run, lease.name)
-        put(lease, _said())
+        put(lease, _said(token))
     try:
         for name in contents(lease.parent, ".json"):
-            if name != lease.name and _WHOLE in {name, lease.name}:
+            if not name.endswith(f"-of-{parts}.json"):  # other divisions share slides with this one
                 _refuse_if_held(run, name)
-        with _renewed(lease):
+        with _renewed(lease, token):
             yield
     finally:
         with suppress(Exception):  # it ends by itself
-            remove_object(lease)
+            if _is_ours(lease, token):
+                remove_object(lease)
+
+
+def _is_ours(lease: Path, token: str) -> bool:
+    """Whether nobody has taken a lease over."""
+    data = contents(lease.parent, ".json").get(lease.name)
+    return data is not None and token in data.decode(errors="replace")
 
 
 def _refuse_if_held(run: RunDirectory, name: str) -> None:
@@ -67,14 +76,16 @@ def _refuse_if_held(run: RunDirectory, name: str) -> None:
 
 
 @contextmanager
-def _renewed(lease: Path) -> Iterator[None]:
-    """Write the lease again and again, so that others see that its holder lives."""
+def _renewed(lease: Path, token: str) -> Iterator[None]:
+    """Write the lease again and again, so that others see that its holder lives, until one takes it over."""
     ended = threading.Event()
 
     def renew() -> None:
         while not ended.wait(RENEWED_S):
             with suppress(OutputError):  # the work itself will say so
-                put(lease, _said())
+                if not _is_ours(lease, token):
+                    return
+                put(lease, _said(token))
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
@@ -85,5 +96,5 @@ def _renewed(lease: Path) -> Iterator[None]:
         thread.join()
 
 
-def _said() -> bytes:
-    return json.dumps({"owner": owner(), "time": time.time()}).encode()
+def _said(token: str) -> bytes:
+    return json.dumps({"owner": owner(), "time": time.time(), "token": token}).encode()

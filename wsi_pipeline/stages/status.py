@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.remote import absolute, is_remote
 from wsi_pipeline.slides.find import SlideSource, share_of
 from wsi_pipeline.stages.asked import read_asked
 from wsi_pipeline.stages.lease import Seen, leases
@@ -97,7 +98,7 @@ def run_status(run_path: str | Path) -> RunStatus:
     ConfigError
         There is no run at the path.
     """
-    run = RunDirectory(path=Path(run_path).absolute())
+    run = _local_run(run_path)
     seen, now_s = leases(run), time.time()
     living = [each for each in seen if each.is_alive(now_s)]
     slides = _slides(run, {each.holder.token for each in living})
@@ -113,6 +114,16 @@ def run_status(run_path: str | Path) -> RunStatus:
     )
 
 
+def _local_run(run_path: str | Path) -> RunDirectory:
+    path = absolute(run_path)
+    if is_remote(path):
+        raise ConfigError(
+            f"{run_path}: expected a run directory on a file system of this machine, got a URL; "
+            "its slides.parquet says what is done, and the same tile command goes on"
+        )
+    return RunDirectory(path=path)
+
+
 def missing_parts(run_path: str | Path, *, parts: int) -> list[int]:
     """Return the parts of ``--part I/N`` in which something is left to do.
 
@@ -126,7 +137,7 @@ def missing_parts(run_path: str | Path, *, parts: int) -> list[int]:
     """
     if parts < 1:
         raise ConfigError(f"parts: expected at least 1, got {parts}")
-    run = RunDirectory(path=Path(run_path).absolute())
+    run = _local_run(run_path)
     everything, settled = read_asked(run), _settled(run)
     return [
         part

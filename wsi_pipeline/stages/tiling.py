@@ -94,7 +94,7 @@ class Tiling:
 
     def take(self, sources: Iterable[SlideSource]) -> None:
         """Sort slides into those that are to be cut and those of which nothing is left to do."""
-        tried = read_tries(self.run).keys()
+        tried = read_tries(self.run).keys() if self.lease is not None else set()
         for source in sources:
             job = SlideJob(
                 source=source,
@@ -148,10 +148,13 @@ class Tiling:
                     self.under_way[call.name] = job
                     self.pool.submit(call)
                 answer = self.pool.next_answer()
+                if self.lease is not None:
+                    self.lease.check()  # an error may come of another having taken over meanwhile
                 self._advance(self.under_way.pop(answer.call.name), answer)
         except BaseException:
-            for slide_id in self.units_left.keys() | self._slides_under_way():
-                interrupt_try(self.run, slide_id)
+            if self.lease is not None:
+                for slide_id in self.units_left.keys() | self._slides_under_way():
+                    interrupt_try(self.run, slide_id)
             raise
 
     def _next_call(self) -> tuple[SlideJob, Call]:
@@ -245,10 +248,24 @@ class Tiling:
             if other.source.slide_id != slide_id
             and (not self.options.stop_on_error or other.source.slide_id in begun)
         )
+        if (done := self._done_by_another(job)) is not None:
+            self._end(done)
+            return
         record = _record_of(job.source, "failed", _reason(error))
-        fail_try(self.run, slide_id, error)
+        if self.lease is not None:
+            fail_try(self.run, slide_id, error)
         self._clean_up(record)
         self._end(record)
+
+    def _done_by_another(self, job: SlideJob) -> SlideRecord | None:
+        """Return the record of a slide that another command has finished while this one worked on it.
+
+        It took the run over when this one was not heard of; the error comes of the work that it tidied away.
+        """
+        record = None if job.redo else read_record(self.run, job.source.slide_id)
+        if record is None or record.status != "done":
+            return None
+        return record if record.values.get("config_digest") == self.config.digest() else None
 
     def _clean_up(self, record: SlideRecord) -> None:
         """Remove what there is of a failed slide when none of its calls is under way any more."""
