@@ -87,6 +87,12 @@ def _cut(slides: Path, made: Path, where: str) -> Iterator[Result]:
         bar=SHARE_BAR,
         against=f"{of}, {pixels_s:.0f} s of pixels at {PIXEL_MS} ms a tile",
     )
+    cpu_s = figures["client_cpu_s"] + figures["workers_cpu_s"]
+    yield told(
+        f"scale: overhead's CPU against the pixels', {where}",
+        [cpu_s / (WORKERS * pixels_s)],
+        against=f"{cpu_s:.0f} CPU s of all processes; bears a busy machine, counts no waiting for the disk",
+    )
     for step, seconds in _STEPS.items():
         share = sum(figures[name] for name in seconds) / (WORKERS * wall_s)
         yield told(f"scale: {step}, share of the overhead, {where}", [share])

@@ -54,6 +54,7 @@ def cut_all(slides: Path, run: Path, *, where: str) -> dict[str, float]:
         pool = StubbedPool(inner)
         outcome = tile_slides([str(slides)], run, CONFIG, pool=pool, observer=memory)
         wall_s, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN)  # they have ended
     table = pd.read_parquet(RunDirectory(path=run).slides_table)
     return {
         "slides": len(outcome.records),
@@ -63,6 +64,7 @@ def cut_all(slides: Path, run: Path, *, where: str) -> dict[str, float]:
         "tasks": pool.begun + pool.cut + pool.finished,
         "wall_s": wall_s,
         "client_cpu_s": cpu_s,
+        "workers_cpu_s": workers.ru_utime + workers.ru_stime,
         **{
             f"{step}_s": float(table[f"seconds_{step}"].sum()) for step in ("open", "mask", "write")
         },
