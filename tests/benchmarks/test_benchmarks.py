@@ -1,22 +1,29 @@
 """The benchmarks' own arithmetic, and once, on small slides, what needs no other program."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import openslide
+import pandas as pd
 import pytest
 
-from tests.benchmarks import engines, make, memory, parts, read, subjects, tile
+from tests.benchmarks import engines, make, memory, parts, read, scale, stubs, subjects, tile
 from tests.benchmarks.measure import Plan, judged, not_measured, report, usage_of
 from tests.benchmarks.peers import PeerMissingError
 from tests.benchmarks.repeating import write_repeating
 from tests.benchmarks.show import table
 from tests.benchmarks.sides import STEPS, Side, Taken, ours
+from wsi_pipeline.calls import SerialPool
 from wsi_pipeline.geometry import Rgb, Size
 from wsi_pipeline.slides.drawn import draw_slide
+from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import open_slide
+from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.tile import tile_slides
+from wsi_pipeline.stages.units import SlideJob, units_of
 
 SUFFIXES = {"tiff": ".tif", "svs": ".svs", "mrxs": ".mrxs", "czi": ".czi"}
 MIB = 1 << 20
@@ -208,3 +215,33 @@ def test_results_can_be_chosen_by_name() -> None:
     assert plan.wants("against vips dzsave, JPEG TIFF")
     assert list(read.run(plan)) == []
     assert memory.run(plan) == []
+    assert list(scale.run(plan)) == []
+
+
+def test_a_run_without_pixels_is_counted_and_read(tmp_path: Path) -> None:
+    load = scale.Load(slides=3, slides_of_dask=2, across=20, down=15)
+    found = {each.name: each for each in scale.results(tmp_path, load, runs=1)}
+    source = SlideSource(slide_id="s", path="s.svs")
+    job = SlideJob(source=source, run=RunDirectory(path=tmp_path), config=stubs.CONFIG)
+    units = len(units_of(job, 300))
+    assert found["scale: tasks, processes"].value == 3 * (1 + units + 1)
+    assert found["scale: tasks, local"].value == 2 * (1 + units + 1)
+    assert found["scale: six columns of every tile"].against.startswith("900 rows")
+    assert found["scale: one slide by its file"].against == "300 rows"
+    assert found["scale: one slide by filters="].against.startswith("300 rows")
+    shards = math.ceil(300 / 64)
+    files = found["scale: files"].value or 0
+    assert 3 * (shards + 4) <= files <= 3 * (shards + 4) + 6  # array, manifest, overlay, record
+    assert all(each.value and each.value > 0 for each in found.values())
+    assert not list((tmp_path / "run" / ".state").rglob("tiles-*.parquet"))
+
+
+def test_a_slide_without_pixels_has_rows_that_a_person_can_query(tmp_path: Path) -> None:
+    slides = stubs.make_slides(tmp_path / "slides", 1, across=20, down=15)
+    pool = stubs.StubbedPool(SerialPool())
+    outcome = tile_slides([str(slides)], tmp_path / "run", stubs.CONFIG, pool=pool)
+    assert outcome.with_status("failed") == ()
+    rows = pd.read_parquet(tmp_path / "run" / "manifest" / "slide-0000.parquet")
+    assert (rows["x"].max(), rows["y"].max()) == (19 * 819, 14 * 819)
+    assert rows["laplacian_var"].nunique() == 300
+    assert rows.drop(columns="reason").notna().to_numpy().all()
