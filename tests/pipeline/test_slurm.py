@@ -90,6 +90,7 @@ def test_parts_of_a_job_array_make_one_run_also_after_one_was_cancelled(
 ) -> None:
     run = tmp_path / "RUN"
     programs = {**slurm.environment, **environment(), "SLURM_CONF": slurm.environment["SLURM_CONF"]}
+    programs["PARTS"] = "3"
     programs["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{programs['PATH']}"
     wanted = ["--array=1-3", "--cpus-per-task=1", "--mem=1G", f"--output={tmp_path}/%a.txt"]
     for attempt in (1, 2):

@@ -8,7 +8,7 @@
 #SBATCH --mem=8G
 #SBATCH --time=12:00:00
 set -euo pipefail
-slides=$1 run=$2 parts=20  # of the whole cohort, also where only some are submitted again
+slides=$1 run=$2 parts=${PARTS:-20}  # of the whole cohort, also where only some are submitted again
 shift 2
 wsi-pipeline tile "$slides" -o "$run" \
     --part "$SLURM_ARRAY_TASK_ID/$parts" --workers "$SLURM_CPUS_PER_TASK" "$@"
