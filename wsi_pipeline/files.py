@@ -7,7 +7,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +88,23 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep_temporaries(folder: Path, *, pattern: str = "") -> None:
-    """Remove what writers that are gone have left, in a folder or, with ``**/``, below it."""
+def temporaries(folder: Path, *, below: bool = False) -> list[Path]:
+    """Return the files of a folder, or also of those below it, that have no name yet."""
     if is_remote(folder):
-        return  # a put leaves nothing half written
-    for path in folder.glob(f"{pattern}{TEMPORARY_PREFIX}*"):
+        return []  # a put leaves nothing half written
+    return list(folder.glob(f"{'**/' if below else ''}{TEMPORARY_PREFIX}*"))
+
+
+def sweep(files: Iterable[Path], *, unless_in_use: bool = False) -> None:
+    """Remove temporary files, or those of them whose writers are gone as far as this host can tell."""
+    for path in files:
         with suppress(OSError):
-            if _is_forgotten(path):
+            if not unless_in_use or _is_forgotten(path):
                 path.unlink()
 
 
 def _is_forgotten(path: Path) -> bool:
+    """Whether a temporary file is of a dead process of this host, or of yesterday."""
     if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
         return True
     host, _, process = path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0].rpartition("-")

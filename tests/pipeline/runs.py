@@ -215,7 +215,8 @@ def untimed(run: Path) -> pd.DataFrame:
 
 def assert_same_run(run: Path, other: Path) -> None:
     """Assert that two runs hold the same files with the same bytes, and the same table of slides."""
-    assert digests(run) == digests(other)
+    differing = {name for name, _ in digests(run).items() ^ digests(other).items()}
+    assert differing == set(), f"files that are not the same: {sorted(differing)}"
     pd.testing.assert_frame_equal(untimed(run), untimed(other))
 
 

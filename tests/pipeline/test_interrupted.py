@@ -23,8 +23,11 @@ from tests.pipeline.runs import (
     process,
     tile,
 )
+from wsi_pipeline.calls import Answer, SerialPool
 from wsi_pipeline.config import TileConfig, make_config
-from wsi_pipeline.stages.run_directory import RunDirectory, read_records
+from wsi_pipeline.files import TEMPORARY_PREFIX
+from wsi_pipeline.stages.cut import UnitDone
+from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
 from wsi_pipeline.stages.status import run_status
 from wsi_pipeline.stages.tile import tile_slides
 from wsi_pipeline.stages.units import UNIT_TILES
@@ -244,6 +247,63 @@ def test_what_a_killed_writer_has_left_is_gone_after_the_run_went_on(
     assert len(leftovers(run)) == len(written) > 5
     tile(run, drawn.folder, config=config)
     assert leftovers(run) == []
+    assert_same_run(run, whole)
+
+
+class DyingElsewhere(SerialPool):
+    """Once a slide is done, a worker of another node comes late with the same, and dies of it."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__()
+        self._run = run
+
+    def next_answer(self) -> Answer:
+        answer = super().next_answer()
+        if isinstance(answer.value, SlideRecord):
+            work = self._run.work(answer.value.slide_id)
+            work.mkdir(parents=True)
+            for folder in (work, self._run.manifests, self._run.overlays, self._run.records):
+                (folder / f"{TEMPORARY_PREFIX}node7-4711-0").write_bytes(b"half of it")
+        return answer
+
+
+def test_what_dying_workers_of_other_nodes_leave_is_gone_when_the_run_ends(
+    whole: Path, tmp_path: Path, drawn: Drawn
+) -> None:
+    run = RunDirectory(path=tmp_path / "RUN")
+    pool = DyingElsewhere(run)
+    tile_slides([str(drawn.folder)], run.path, make_config(TileConfig, MANY), pool=pool)
+    assert_same_run(run.path, whole)
+
+
+class LosingAShard(SerialPool):
+    """After the first unit that was cut its first shard is lost."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__()
+        self._run, self.lost = run, ""
+
+    def next_answer(self) -> Answer:
+        answer = super().next_answer()
+        if isinstance(answer.value, UnitDone) and not self.lost:
+            self.lost = answer.call.argument.slide.source.slide_id
+            (self._run.array(self.lost) / "c/0/0/0/0").unlink()
+        return answer
+
+
+def test_a_slide_whose_shards_went_missing_while_it_was_cut_is_not_called_done(
+    whole: Path, tmp_path: Path, drawn: Drawn
+) -> None:
+    run, config = tmp_path / "RUN", make_config(TileConfig, MANY)
+    pool = LosingAShard(RunDirectory(path=run))
+    outcome = tile_slides([str(drawn.folder)], run, config, pool=pool)
+    (failed,) = outcome.with_status("failed")
+    assert failed.slide_id == pool.lost
+    assert failed.reason == (
+        "FileNotFoundError: 1 of its shards is gone, the first c/0/0/0/0: something else removes files of "
+        "this run; run the same command again"
+    )
+    tile(run, drawn.folder, config=config)
     assert_same_run(run, whole)
 
 

@@ -15,10 +15,11 @@ import pytest
 from tests.pipeline.runs import Drawn, assert_whole, environment, tile
 from wsi_pipeline.calls import Answer, SerialPool
 from wsi_pipeline.errors import ConfigError, OutputError
+from wsi_pipeline.files import TEMPORARY_PREFIX
 from wsi_pipeline.stages import lease
 from wsi_pipeline.stages.lease import SILENT_S, leases, sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory
-from wsi_pipeline.stages.tile import TileConfig, tile_slides
+from wsi_pipeline.stages.tile import TileConfig, TileOptions, tile_slides
 
 HOLD = """
 import sys, time
@@ -129,6 +130,20 @@ def test_a_heartbeat_keeps_a_lease_fresh(
         os.utime(mine.path, (1, 1))
         time.sleep(0.4)
         assert time.time() - leases(run)[0].touched_s < 5
+
+
+def test_unfinished_files_beside_a_living_part_may_be_its_own_and_are_left(
+    drawn: Drawn, run: RunDirectory
+) -> None:
+    path = left_by_another(run, {**ELSEWHERE, "part": 2, "parts": 2}, age_s=0)
+    run.manifests.mkdir(parents=True)
+    unfinished = run.manifests / f"{TEMPORARY_PREFIX}node7-4711-0"
+    unfinished.write_bytes(b"half of it")
+    tile(run.path, drawn.plain, options=TileOptions(part=1, parts=2))
+    assert unfinished.exists()
+    path.unlink()
+    tile(run.path, drawn.plain, options=TileOptions(part=1, parts=2))
+    assert not unfinished.exists()
 
 
 def test_of_runs_that_begin_at_once_exactly_one_goes_on(run: RunDirectory) -> None:

@@ -23,7 +23,8 @@ from wsi_pipeline.files import (
     publish_bytes,
     remove_file,
     remove_tree,
-    sweep_temporaries,
+    sweep,
+    temporaries,
 )
 from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.provenance import code_version
@@ -55,7 +56,7 @@ from wsi_pipeline.stages.stage import StepClock
 from wsi_pipeline.stages.tries import begin_try, end_try
 from wsi_pipeline.stages.units import SlideJob, UnitJob, units_of
 from wsi_pipeline.store.codec import encode_tile
-from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
+from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout, shard_name
 from wsi_pipeline.store.writer import checksum, publish_array, write_shard
 from wsi_pipeline.tables import read_table, table_metadata, table_of, write_table
 from wsi_pipeline.tiles.metrics import tile_metrics
@@ -305,11 +306,12 @@ def _publish(
     job: SlideJob, plan: TilePlan, picture: Picture, table: pa.Table, about: dict[str, Any]
 ) -> None:
     run, slide_id = job.run, job.source.slide_id
-    sweep_temporaries(run.array(slide_id), pattern="**/")
+    sweep(temporaries(run.array(slide_id), below=True))  # of workers that died
     if job.config.store == "zarr":
         layout = ArrayLayout(
             tiles=plan.tiles, tile_size=plan.sampling.tile_size, codec=job.config.codec
         )
+        _refuse_lost_shards(run.array(slide_id), layout)
         publish_array(run.array(slide_id), layout)
     overlay = _overlay_bytes(
         plan, picture, _unreadable(table), slide_id=slide_id, mpp0=about["mpp_x"]
@@ -322,6 +324,17 @@ def _publish(
         "code_version": code_version(),
     }
     write_table(run.manifest(slide_id), table, metadata=metadata)
+
+
+def _refuse_lost_shards(array: Path, layout: ArrayLayout) -> None:
+    """Stop where shards are gone whose units are recorded: a slide that is done has all of them."""
+    there = {path.parents[2].name for path in array.glob(str(shard_name("*")))}
+    lost = [shard for shard in range(layout.shards) if str(shard) not in there]
+    if lost:
+        raise FileNotFoundError(  # says nothing of the slide: the next command tries it again
+            f"{len(lost)} of its shards {'is' if len(lost) == 1 else 'are'} gone, the first "
+            f"{shard_name(lost[0])}: something else removes files of this run; run the same command again"
+        )
 
 
 def _overlay_bytes(

@@ -117,6 +117,14 @@ class Lease:
                 "sign of life of this process; what is finished is kept, and the other goes on"
             )
 
+    def is_alone(self, run: RunDirectory) -> bool:
+        """Whether nobody else works on any part of the run, so that all unfinished files are nobody's."""
+        try:
+            now_s = self._path.stat().st_mtime
+        except OSError:
+            return False
+        return not any(each.is_alive(now_s) for each in leases(run) if each.path != self._path)
+
     @contextmanager
     def beating(self) -> Iterator["Lease"]:
         """Touch the lease until this is left, then give it back."""

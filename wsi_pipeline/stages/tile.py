@@ -13,7 +13,7 @@ from pathlib import Path
 from wsi_pipeline.calls import Pool, SerialPool
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.files import make_folder, output_error, sweep_temporaries
+from wsi_pipeline.files import make_folder, output_error, remove_tree, sweep, temporaries
 from wsi_pipeline.remote import absolute, is_url
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
 from wsi_pipeline.stages.asked import write_asked
@@ -86,6 +86,7 @@ def tile_slides(
 def _tile(tiling: Tiling, everything: Sequence[SlideSource]) -> TileOutcome:
     run, config, options = tiling.run, tiling.config, tiling.options
     started = _open_run(run, config)
+    _sweep(tiling)
     write_asked(run, everything)
     sources = share_of(everything, part=options.part, parts=options.parts)
     try:
@@ -93,9 +94,28 @@ def _tile(tiling: Tiling, everything: Sequence[SlideSource]) -> TileOutcome:
         tiling.take(sources)
         tiling.drive()
     finally:
+        _sweep(tiling)
         publish_slides_table(run)
     write_run_json(run, config, started=started, ended=now())
     return tiling.outcome()
+
+
+def _sweep(tiling: Tiling) -> None:
+    """Remove what workers have left that died, or that were still at work which another had done meanwhile.
+
+    Beside living parts of other hosts only what is surely nobody's: nothing tells whose the rest is.
+    """
+    run = tiling.run
+    kept = (run.state / "tries", run.records)
+    folders = (run.path, run.state, run.store, run.manifests, run.overlays, *kept)
+    found = [path for folder in folders for path in temporaries(folder)]
+    alone = tiling.lease is not None and tiling.lease.is_alone(run)  # asked after they were found
+    sweep(found, unless_in_use=not alone)
+    sweep(temporaries(run.state / "leases"), unless_in_use=True)
+    outcome = tiling.outcome()
+    for record in outcome.with_status("done"):
+        if record.slide_id not in outcome.already_done:
+            remove_tree(run.work(record.slide_id))
 
 
 def plan_run(
@@ -155,9 +175,6 @@ def _open_run(run: RunDirectory, config: TileConfig) -> str:
         make_folder(run.records)
     except OSError as error:
         raise output_error(run.path, error) from error
-    kept = (run.state / "leases", run.state / "tries", run.records)
-    for folder in (run.path, run.state, run.store, run.manifests, run.overlays, *kept):
-        sweep_temporaries(folder)
     write_run_json(run, config, started=started, ended=None)
     if config.store == "zarr":
         open_group(run.store)

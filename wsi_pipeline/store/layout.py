@@ -43,8 +43,8 @@ class ArrayLayout:
         return -(-self.tiles // SHARD_TILES)
 
 
-def shard_name(shard: int) -> PurePosixPath:
-    """Return a shard's name inside its array.
+def shard_name(shard: int | str) -> PurePosixPath:
+    """Return a shard's name inside its array; of ``*`` what they all match.
 
     >>> str(shard_name(7))
     'c/7/0/0/0'
