@@ -88,11 +88,11 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def temporaries(folder: Path, *, below: bool = False) -> list[Path]:
-    """Return the files of a folder, or also of those below it, that have no name yet."""
+def temporaries(folder: Path) -> list[Path]:
+    """Return the files of a folder that have no name yet."""
     if is_remote(folder):
         return []  # a put leaves nothing half written
-    return list(folder.glob(f"{'**/' if below else ''}{TEMPORARY_PREFIX}*"))
+    return list(folder.glob(f"{TEMPORARY_PREFIX}*"))
 
 
 def sweep(files: Iterable[Path], *, unless_in_use: bool = False) -> None:

@@ -133,7 +133,7 @@ def assert_nothing_looks_finished_that_is_not(run: Path) -> None:
         assert directory.overlay(slide_id).is_file()
     for array in directory.store.glob("*/zarr.json"):
         tiles = int(array.read_text("utf-8").split('"shape": [')[1].split(",")[0])
-        assert list(array.parent.joinpath("c").rglob("0/0/0"))
+        assert list(array.parent.glob("c.*.0.0.0"))
         if directory.manifest(array.parent.name).is_file():
             assert_tiles(run, array.parent.name, tiles=tiles, store=True)
 
@@ -260,9 +260,10 @@ class DyingElsewhere(SerialPool):
     def next_answer(self) -> Answer:
         answer = super().next_answer()
         if isinstance(answer.value, SlideRecord):
-            work = self._run.work(answer.value.slide_id)
+            slide_id = answer.value.slide_id
+            work, array = self._run.work(slide_id), self._run.array(slide_id)
             work.mkdir(parents=True)
-            for folder in (work, self._run.manifests, self._run.overlays, self._run.records):
+            for folder in (work, array, self._run.manifests, self._run.overlays, self._run.records):
                 (folder / f"{TEMPORARY_PREFIX}node7-4711-0").write_bytes(b"half of it")
         return answer
 
@@ -287,7 +288,7 @@ class LosingAShard(SerialPool):
         answer = super().next_answer()
         if isinstance(answer.value, UnitDone) and not self.lost:
             self.lost = answer.call.argument.slide.source.slide_id
-            (self._run.array(self.lost) / "c/0/0/0/0").unlink()
+            (self._run.array(self.lost) / "c.0.0.0.0").unlink()
         return answer
 
 
@@ -300,7 +301,7 @@ def test_a_slide_whose_shards_went_missing_while_it_was_cut_is_not_called_done(
     (failed,) = outcome.with_status("failed")
     assert failed.slide_id == pool.lost
     assert failed.reason == (
-        "FileNotFoundError: 1 of its shards is gone, the first c/0/0/0/0: something else removes files of "
+        "FileNotFoundError: 1 of its shards is gone, the first c.0.0.0.0: something else removes files of "
         "this run; run the same command again"
     )
     tile(run, drawn.folder, config=config)

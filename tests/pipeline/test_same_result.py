@@ -187,7 +187,7 @@ def test_a_slide_that_another_command_has_finished_is_left_alone(
     pool = OvertakenPool(run, drawn.plain, config)
     outcome = tile_slides([str(drawn.plain)], run, config, pool=pool)
     assert [record.slide_id for record in outcome.with_status("done")] == ["plain"]
-    for name in ("manifest/plain.parquet", "tiles.zarr/plain/c/0/0/0/0", "overlays/plain.jpg"):
+    for name in ("manifest/plain.parquet", "tiles.zarr/plain/c.0.0.0.0", "overlays/plain.jpg"):
         assert (run / name).read_bytes() == (serial / name).read_bytes()
 
 

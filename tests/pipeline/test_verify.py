@@ -33,7 +33,7 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 
 def shard(run: Path, number: int = 1) -> Path:
-    return run / "tiles.zarr" / "he" / "c" / str(number) / "0" / "0" / "0"
+    return run / "tiles.zarr" / "he" / f"c.{number}.0.0.0"
 
 
 def flip_in_tile_70(run: Path) -> None:
@@ -70,7 +70,7 @@ def remove_shard(run: Path) -> None:
 
 
 def shard_of_another_slide(run: Path) -> None:
-    shutil.copy(run / "tiles.zarr/plain/c/1/0/0/0", shard(run))
+    shutil.copy(run / "tiles.zarr/plain/c.1.0.0.0", shard(run))
 
 
 def remove_array(run: Path) -> None:

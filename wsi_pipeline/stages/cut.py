@@ -40,6 +40,7 @@ from wsi_pipeline.stages.plan import (
     no_tiles_reason,
     plan_slide,
     planned_columns,
+    read_picture,
     read_plan,
     write_plan,
 )
@@ -99,15 +100,13 @@ def begin_slide(job: SlideJob) -> Begun:
         tiles = None if job.redo else _tiles_of_interrupted(job, source, reader.info)
         if tiles is not None and not fetched:
             return Begun(tiles=tiles)
-        if tiles is not None:
-            plan, _ = read_plan(_plan_path(job))
-        else:
-            plan = _planned(reader, job, source, clock)
+        found = tiles is not None
+        plan = read_plan(_plan_path(job)) if found else _planned(reader, job, source, clock)
         units = units_of(job, plan.tiles)
         if len(units) > 1 and not fetched:
             return Begun(tiles=plan.tiles)
         for unit in units:
-            if tiles is None or _part_before(unit) is None:
+            if not found or _part_before(unit) is None:
                 _cut(reader, plan, unit, StepClock())
     return Begun(tiles=plan.tiles, record=finish_slide(job))
 
@@ -155,7 +154,7 @@ def cut_unit(unit: UnitJob) -> UnitDone:
     """Read, measure, encode and store a unit's tiles, unless its record is there."""
     if (part := _part_before(unit)) is not None:
         return _unit_done(part)
-    plan, _ = read_plan(_plan_path(unit.slide))
+    plan = read_plan(_plan_path(unit.slide))
     clock = StepClock()
     with _opened(unit.slide, clock) as (reader, _path):
         return _unit_done(_cut(reader, plan, unit, clock))
@@ -175,7 +174,7 @@ def finish_slide(job: SlideJob) -> SlideRecord:
     """Publish array, overlay and manifest of a slide whose units are done, then its record."""
     if (done := _finished(job)) is not None:
         return done
-    plan, picture = read_plan(_plan_path(job))
+    plan = read_plan(_plan_path(job))
     clock = StepClock()
     parts = [read_table(_unit_path(unit)) for unit in units_of(job, plan.tiles)]
     about = from_json(_begun_path(job).read_bytes())
@@ -188,7 +187,7 @@ def finish_slide(job: SlideJob) -> SlideRecord:
             f"none of its {plan.tiles} tiles can be read; the first: {_first_reason(table)}"
         )
     with clock.step("write"):
-        _publish(job, plan, picture, table, about)
+        _publish(job, plan, table, about)
     values = {
         **about,
         "tiles_unreadable": len(bad),
@@ -302,17 +301,16 @@ def _manifest_part(rows: list[dict[str, Any]], plan: TilePlan, unit: UnitJob) ->
     return table_of(TILE_COLUMNS, values)
 
 
-def _publish(
-    job: SlideJob, plan: TilePlan, picture: Picture, table: pa.Table, about: dict[str, Any]
-) -> None:
+def _publish(job: SlideJob, plan: TilePlan, table: pa.Table, about: dict[str, Any]) -> None:
     run, slide_id = job.run, job.source.slide_id
-    sweep(temporaries(run.array(slide_id), below=True))  # of workers that died
+    sweep(temporaries(run.array(slide_id)))  # of workers that died
     if job.config.store == "zarr":
         layout = ArrayLayout(
             tiles=plan.tiles, tile_size=plan.sampling.tile_size, codec=job.config.codec
         )
         _refuse_lost_shards(run.array(slide_id), layout)
         publish_array(run.array(slide_id), layout)
+    picture = read_picture(_plan_path(job))
     overlay = _overlay_bytes(
         plan, picture, _unreadable(table), slide_id=slide_id, mpp0=about["mpp_x"]
     )
@@ -328,12 +326,12 @@ def _publish(
 
 def _refuse_lost_shards(array: Path, layout: ArrayLayout) -> None:
     """Stop where shards are gone whose units are recorded: a slide that is done has all of them."""
-    there = {path.parents[2].name for path in array.glob(str(shard_name("*")))}
-    lost = [shard for shard in range(layout.shards) if str(shard) not in there]
+    there = {path.name for path in array.iterdir()} if layout.shards else set()
+    lost = [shard_name(shard) for shard in range(layout.shards) if shard_name(shard) not in there]
     if lost:
         raise FileNotFoundError(  # says nothing of the slide: the next command tries it again
-            f"{len(lost)} of its shards {'is' if len(lost) == 1 else 'are'} gone, the first "
-            f"{shard_name(lost[0])}: something else removes files of this run; run the same command again"
+            f"{len(lost)} of its shards {'is' if len(lost) == 1 else 'are'} gone, the first {lost[0]}: "
+            "something else removes files of this run; run the same command again"
         )
 
 

@@ -203,20 +203,25 @@ def write_plan(path: Path, plan: TilePlan, picture: Picture) -> None:
         )
 
 
-def read_plan(path: Path) -> tuple[TilePlan, Picture]:
-    """Return what ``write_plan`` kept."""
+def read_plan(path: Path) -> TilePlan:
+    """Return the plan that ``write_plan`` kept."""
     with np.load(seekable(path)) as arrays:
         scalars = json.loads(arrays["scalars"].tobytes())
-        frame = scalars.pop("picture")
-        picture = Picture(rgb=arrays["picture_rgb"], tissue=arrays["picture_tissue"], **frame)
-        plan = TilePlan(
+        del scalars["picture"]
+        return TilePlan(
             sampling=Sampling(**scalars.pop("sampling")),
             windows=arrays["windows"],
             footprints0=arrays["footprints0"],
             tissue=arrays["tissue"],
             **scalars,
         )
-    return plan, picture
+
+
+def read_picture(path: Path) -> Picture:
+    """Return the picture that ``write_plan`` kept: megabytes, which only the overlay needs."""
+    with np.load(seekable(path)) as arrays:
+        frame = json.loads(arrays["scalars"].tobytes())["picture"]
+        return Picture(rgb=arrays["picture_rgb"], tissue=arrays["picture_tissue"], **frame)
 
 
 _PICTURE_FRAME = ("x0", "y0", "downsample_x", "downsample_y")

@@ -116,6 +116,7 @@ def _sweep(tiling: Tiling) -> None:
     for record in outcome.with_status("done"):
         if record.slide_id not in outcome.already_done:
             remove_tree(run.work(record.slide_id))
+            sweep(temporaries(run.array(record.slide_id)))
 
 
 def plan_run(

@@ -7,7 +7,6 @@ index's CRC-32C.
 
 import json
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from wsi_pipeline.store.codec import ZSTD_LEVEL, parse_codec
@@ -43,13 +42,15 @@ class ArrayLayout:
         return -(-self.tiles // SHARD_TILES)
 
 
-def shard_name(shard: int | str) -> PurePosixPath:
-    """Return a shard's name inside its array; of ``*`` what they all match.
+def shard_name(shard: int) -> str:
+    """Return a shard's name inside its array.
 
-    >>> str(shard_name(7))
-    'c/7/0/0/0'
+    With dots: Zarr's default ``c/7/0/0/0`` costs four folders a shard, 300 000 of a run of 4.7 million tiles.
+
+    >>> shard_name(7)
+    'c.7.0.0.0'
     """
-    return PurePosixPath("c", str(shard), "0", "0", "0")
+    return f"c.{shard}.0.0.0"
 
 
 def group_json() -> bytes:
@@ -79,7 +80,7 @@ def array_json(layout: ArrayLayout) -> bytes:
                 "name": "regular",
                 "configuration": {"chunk_shape": [SHARD_TILES, size, size, 3]},
             },
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
             "fill_value": FILL_VALUE,
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
             "attributes": {},

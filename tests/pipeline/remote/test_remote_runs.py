@@ -155,7 +155,7 @@ def test_verify_reads_a_run_on_s3_again_and_finds_what_is_damaged(
     assert (sound.code, sound.err) == (0, "")
     assert ": 0 findings" in sound.out
     system = s3.file_system(bucket)
-    shard = f"{bucket}/RUN/tiles.zarr/he/c/0/0/0/0"
+    shard = f"{bucket}/RUN/tiles.zarr/he/c.0.0.0.0"
     data = bytearray(system.cat_file(shard))
     data[100] ^= 255
     system.pipe_file(shard, bytes(data))

@@ -149,7 +149,7 @@ def test_a_shard_that_is_cut_off_is_an_error(
 
 
 def test_a_missing_shard_is_an_error_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(TileError, match=r"c/0/0/0/0: cannot be read \(No such file"):
+    with pytest.raises(TileError, match=r"c.0.0.0.0: cannot be read \(No such file"):
         read_shard(tmp_path, 0)
 
 
