@@ -155,6 +155,17 @@ SLIDE_COLUMNS = _columns(
 """One row per slide, in slides.parquet; the columns of the user's slide table follow."""
 
 
+SLIDE_WORDS = ("patient_id", "scanner", "centre")
+"""Columns of slides.parquet that every later stage copies into the manifest, where it is queried."""
+
+STAGE_COLUMNS = {
+    "label": ("label", "label_share_*"),
+    "qc": ("outlier", "outlier_reason", "cluster", "qc_*"),
+    "split": ("split", "split_*", "fold", "fold_*"),
+}
+"""Columns of the manifest by the stage that writes them, as patterns; they follow tiling's in this order."""
+
+
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
     """Return the Arrow schema of a table."""
     return pa.schema([pa.field(column.name, column.type) for column in columns])

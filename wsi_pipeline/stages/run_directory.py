@@ -62,6 +62,10 @@ class RunDirectory:
         """One JSON file per slide: what slides.parquet is made from."""
         return self.state / "slides"
 
+    def summary(self, stage: str) -> Path:
+        """Return what a later stage says of itself: settings, counts, problems."""
+        return self.path / f"{stage}.json"
+
     def array(self, slide_id: str) -> Path:
         """Return a slide's Zarr array."""
         return self.store / slide_id

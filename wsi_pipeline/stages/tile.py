@@ -17,6 +17,7 @@ from wsi_pipeline.files import make_folder, output_error, remove_tree, sweep, te
 from wsi_pipeline.remote import absolute, is_url
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
 from wsi_pipeline.stages.asked import write_asked
+from wsi_pipeline.stages.columns import finish_change
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
@@ -85,6 +86,7 @@ def tile_slides(
 
 def _tile(tiling: Tiling, everything: Sequence[SlideSource]) -> TileOutcome:
     run, config, options = tiling.run, tiling.config, tiling.options
+    finish_change(run)
     started = _open_run(run, config)
     _sweep(tiling)
     write_asked(run, everything)

@@ -1,0 +1,170 @@
+"""Stages add columns to every slide's manifest or to none, also when they are killed in between."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.pipeline.runs import Drawn, assert_whole, manifest, tile
+from wsi_pipeline.config import TileConfig
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.manifest import manifest_files, read_manifest
+from wsi_pipeline.schema import TILE_COLUMNS
+from wsi_pipeline.stages import columns
+from wsi_pipeline.stages.columns import Columns, add_columns, finish_change, read_summary, words
+from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.verify import verify_run
+
+SLIDES = ("dark", "flat", "he", "plain")
+
+
+@pytest.fixture(scope="module")
+def whole(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four slides whose table names a patient."""
+    folder = tmp_path_factory.mktemp("whole")
+    paths = (drawn.dark, drawn.flat, drawn.he, drawn.plain)
+    lines = [f"{path},{path.stem},P{path.stem}" for path in paths]
+    (folder / "slides.csv").write_text("\n".join(["path,slide_id,patient_id", *lines]))
+    tile(folder / "RUN", folder / "slides.csv", config=TileConfig(tile_size=128))
+    return folder / "RUN"
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> RunDirectory:
+    shutil.copytree(whole, tmp_path / "RUN")
+    return RunDirectory(path=tmp_path / "RUN")
+
+
+def numbered(_slide_id: str, table: pa.Table) -> Columns:
+    return {"split_number": pa.array(np.arange(len(table)))}
+
+
+def test_every_slide_gets_the_columns_and_what_is_known_of_it(run: RunDirectory) -> None:
+    add_columns(run, "split", numbered, slide_ids=SLIDES, about={"seed": 1})
+    add_columns(
+        run,
+        "label",
+        lambda _, table: {"label": words(["a"] * len(table))},
+        slide_ids=SLIDES,
+        about={},
+    )
+    rows = manifest(run.path)
+    own = [column.name for column in TILE_COLUMNS]
+    assert list(rows) == [*own, "patient_id", "scanner", "centre", "label", "split_number"]
+    assert (rows["patient_id"] == "P" + rows["slide_id"].astype(str)).all()
+    assert (rows["split_number"] == rows["tile"]).all()
+    assert read_summary(run, "split") == {"seed": 1}
+    assert read_summary(run, "qc") is None
+    assert verify_run(run.path).findings == ()
+    assert_whole(run.path, done=SLIDES)
+
+
+def test_a_stage_takes_its_earlier_columns_away(run: RunDirectory) -> None:
+    add_columns(run, "split", numbered, slide_ids=SLIDES, about={})
+    add_columns(run, "split", lambda *_: {}, slide_ids=SLIDES, about={})
+    assert "split_number" not in manifest(run.path)
+
+
+def test_the_order_of_stages_does_not_show(run: RunDirectory, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "OTHER")
+    other = RunDirectory(path=tmp_path / "OTHER")
+    both: dict[str, Callable[[str, pa.Table], Columns]] = {
+        "split": numbered,
+        "label": lambda _, table: {"label": words(["a", None] * len(table))[: len(table)]},
+    }
+    for target, order in ((run, ("split", "label")), (other, ("label", "split"))):
+        for stage in order:
+            add_columns(target, stage, both[stage], slide_ids=SLIDES, about={})
+    for name, path in manifest_files(run.path).items():
+        assert path.read_bytes() == manifest_files(other.path)[name].read_bytes()
+
+
+def test_columns_of_another_stage_are_refused(run: RunDirectory) -> None:
+    with pytest.raises(ValueError, match="label: expected columns of its own, got split_number"):
+        add_columns(run, "label", numbered, slide_ids=SLIDES, about={})
+
+
+class KilledError(Exception):
+    """What stands for SIGKILL between two files."""
+
+
+@pytest.mark.parametrize("moves", [0, 1, 3, 4])
+def test_a_change_that_is_cut_off_happens_wholly_with_the_next_command(
+    moves: int, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = columns._move
+    moved: list[Path] = []
+
+    def killed_after(path: Path, target: Path) -> None:
+        if len(moved) == moves:
+            raise KilledError
+        moved.append(target)
+        move(path, target)
+
+    monkeypatch.setattr(columns, "_move", killed_after)
+    if moves == len(SLIDES):
+        monkeypatch.setattr(columns, "remove_file", killed_after_all)
+    with pytest.raises(KilledError):
+        add_columns(run, "split", numbered, slide_ids=SLIDES, about={"seed": 1})
+    monkeypatch.undo()
+    finish_change(run)
+    assert not read_manifest(run.path, columns=["split_number"]).column(0).null_count
+    assert read_summary(run, "split") == {"seed": 1}
+    assert_whole(run.path, done=SLIDES)
+
+
+def killed_after_all(_path: Path) -> None:
+    raise KilledError
+
+
+def test_a_change_that_was_never_whole_does_not_happen(run: RunDirectory) -> None:
+    before = manifest(run.path)
+
+    def fails_at_last(slide_id: str, table: pa.Table) -> Columns:
+        if slide_id == SLIDES[-1]:
+            raise KilledError
+        return numbered(slide_id, table)
+
+    with pytest.raises(KilledError):
+        add_columns(run, "split", fails_at_last, slide_ids=SLIDES, about={})
+    finish_change(run)
+    assert manifest(run.path).equals(before)
+
+
+def test_tile_finishes_a_change_that_was_cut_off(
+    run: RunDirectory, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "finish_change", lambda _: None)
+    add_columns(run, "split", numbered, slide_ids=SLIDES, about={})
+    monkeypatch.undo()
+    assert "split_number" not in manifest(run.path)
+    tile(run.path, drawn.plain, config=TileConfig(tile_size=128))
+    assert "split_number" in manifest(run.path)
+
+
+def test_a_column_that_some_slides_lack_is_null_there(run: RunDirectory) -> None:
+    add_columns(run, "split", numbered, slide_ids=["plain"], about={})
+    rows = read_manifest(run.path, columns=["slide_id", "split_number"]).to_pandas()
+    assert set(rows.dropna()["slide_id"]) == {"plain"}
+    assert set(rows["slide_id"]) == set(SLIDES)
+
+
+def test_one_slide_is_read_from_its_own_file(run: RunDirectory) -> None:
+    run.manifest("dark").write_bytes(b"not a table")
+    assert (
+        read_manifest(run.path, slide_ids=["he"]).num_rows
+        == pq.read_table(run.manifest("he"), partitioning=None).num_rows
+    )
+
+
+def test_what_is_not_there_is_said(run: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no slide nobody is done in this run"):
+        read_manifest(run.path, slide_ids=["nobody"])
+    with pytest.raises(ConfigError, match=r"no column label; label, qc and split add theirs"):
+        read_manifest(run.path, columns=["tile", "label"])
+    with pytest.raises(ConfigError, match="expected a run with tiles"):
+        read_manifest(tmp_path / "nothing")

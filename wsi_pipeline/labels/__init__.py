@@ -1,0 +1,1 @@
+"""What is known of tiles beside their pixels: labels, quality, splits."""

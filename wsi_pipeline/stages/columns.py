@@ -1,0 +1,155 @@
+"""Columns that later stages add to the manifest: every slide's table changes, or none does.
+
+A split that only half of the slides know of would be a leak. So all tables are written aside first, a small
+file then says that they are whole, and they take their places one after another; whoever works on the run
+next finishes what was cut off in between.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from wsi_pipeline.files import publish_bytes, remove_file, remove_tree
+from wsi_pipeline.remote import is_remote
+from wsi_pipeline.schema import SLIDE_WORDS, STAGE_COLUMNS
+from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
+from wsi_pipeline.tables import read_table, table_metadata, write_table
+
+Columns: TypeAlias = Mapping[str, "pa.Array[Any]"]
+
+_WRITERS = 4  # tables at once; compression lets go of the interpreter
+
+
+def add_columns(
+    run: RunDirectory,
+    stage: str,
+    columns: Callable[[str, pa.Table], Columns],
+    *,
+    slide_ids: Iterable[str],
+    about: Mapping[str, Any],
+) -> None:
+    """Give every slide's manifest a stage's columns, in place of those that it had of the stage.
+
+    What slides.parquet knows of patient, scanner and centre is added along with them.
+
+    Parameters
+    ----------
+    run
+        A run that this process has to itself (``lease.sole_use``).
+    stage
+        Its name, a key of ``schema.STAGE_COLUMNS``, which says what columns are its own.
+    columns
+        Slide and table to columns of the table's length; called from several threads.
+    slide_ids
+        Slides that get them: all that are done, or later readers find nulls.
+    about
+        What the stage did, for ``RUN/STAGE.json``.
+    """
+    records = {record.slide_id: record for record in read_records(run)}
+    aside = _aside(run)
+    remove_tree(aside)
+
+    def write(slide_id: str) -> None:
+        before = read_table(run.manifest(slide_id))
+        added = columns(slide_id, before)
+        _refuse_foreign(stage, added)
+        table = _changed(before, stage, {**_words_of(records[slide_id], len(before)), **added})
+        write_table(aside / f"{slide_id}.parquet", table, metadata=table_metadata(before))
+
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        for _ in writers.map(write, slide_ids):
+            pass
+    publish_bytes(_mark(run), json.dumps({"stage": stage, "about": about}, indent=2).encode())
+    finish_change(run)
+
+
+def finish_change(run: RunDirectory) -> None:
+    """Put tables in their places that were whole when a command died, and drop those that were not."""
+    aside, mark = _aside(run), _mark(run)
+    if not aside.exists():
+        return
+    if mark.exists():
+        said = json.loads(mark.read_bytes())
+        for path in sorted(aside.glob("[!.]*.parquet")):
+            _move(path, run.manifest(path.stem))
+        about = json.dumps(said["about"], indent=2, ensure_ascii=False) + "\n"
+        publish_bytes(run.summary(said["stage"]), about.encode())
+        remove_file(mark)
+    remove_tree(aside)
+
+
+def read_summary(run: RunDirectory, stage: str) -> dict[str, Any] | None:
+    """Return what a stage said of itself when it last ran, or None where it never did."""
+    try:
+        summary: dict[str, Any] = json.loads(run.summary(stage).read_bytes())
+    except FileNotFoundError:
+        return None
+    return summary
+
+
+def words(values: Iterable[str | None]) -> "pa.Array[Any]":
+    """Return a column of words as the manifest keeps them: each word once."""
+    column: pa.Array[Any] = pa.array(list(values), type=pa.string()).dictionary_encode()
+    return column
+
+
+def _refuse_foreign(stage: str, columns: Columns) -> None:
+    foreign = [name for name in columns if _owner(name) != stage]
+    if foreign:
+        raise ValueError(f"{stage}: expected columns of its own, got {', '.join(foreign)}")
+
+
+def _changed(table: pa.Table, stage: str, added: Columns) -> pa.Table:
+    """Return a table with a stage's columns in their place: the same whichever stage came first."""
+    kept: dict[str, Any] = {
+        name: table.column(name)
+        for name in table.column_names
+        if name not in added and _owner(name) != stage
+    }
+    together = {**kept, **added}
+    names = sorted(together, key=_rank)  # stable: within a rank as they come
+    return pa.table({name: together[name] for name in names})
+
+
+def _rank(name: str) -> int:
+    owners = list(STAGE_COLUMNS)
+    if (owner := _owner(name)) is not None:
+        return 2 + owners.index(owner)
+    return int(name in SLIDE_WORDS)
+
+
+def _owner(name: str) -> str | None:
+    """Return the stage whose column it is, or None for those of tiling."""
+    for stage, patterns in STAGE_COLUMNS.items():
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            return stage
+    return None
+
+
+def _words_of(record: SlideRecord, rows: int) -> Columns:
+    """Return what is known of a slide as columns of a word each."""
+    known = {name: record.values.get(name) for name in SLIDE_WORDS}
+    return {
+        name: words([None if value is None else str(value)] * rows) for name, value in known.items()
+    }
+
+
+def _move(path: Path, target: Path) -> None:
+    if is_remote(path):
+        publish_bytes(target, path.read_bytes())
+        remove_file(path)
+    else:
+        path.replace(target)
+
+
+def _aside(run: RunDirectory) -> Path:
+    return run.state / "changing"
+
+
+def _mark(run: RunDirectory) -> Path:
+    return _aside(run) / "whole.json"
