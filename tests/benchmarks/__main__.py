@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [tile|read|scale|dataset] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
+"""``python -m tests.benchmarks [tile|read|scale|dataset] [--quick] [--runs N] [--only WORDS] [--json F]``."""
 
 import argparse
 import json
