@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.store.layout import (
@@ -14,6 +15,36 @@ from wsi_pipeline.store.layout import (
     shard_name,
 )
 from wsi_pipeline.store.writer import checksum
+
+FOOTER_BYTES = SHARD_TILES * INDEX_ENTRY_BYTES + INDEX_CHECKSUM_BYTES
+"""Index and its checksum, at the end of every shard file."""
+
+
+def shard_index(footer: bytes, path: Path, *, size_bytes: int) -> NDArray[np.uint64]:
+    """Return offset and length of every chunk of a shard, ``(64, 2)``; both ``MISSING`` where left out.
+
+    Parameters
+    ----------
+    footer
+        The last ``FOOTER_BYTES`` of the file.
+    path
+        Of the file, for the message.
+    size_bytes
+        Of the whole file; no chunk reaches past it.
+
+    Raises
+    ------
+    TileError
+        It is cut off, or its checksum or what it says is wrong.
+    """
+    index, check = footer[:-INDEX_CHECKSUM_BYTES], footer[-INDEX_CHECKSUM_BYTES:]
+    if len(footer) < FOOTER_BYTES or checksum(index) != int.from_bytes(check, "little"):
+        raise TileError(f"{path}: its index is damaged or cut off ({size_bytes} bytes)")
+    entries = np.frombuffer(index, dtype="<u8").reshape(SHARD_TILES, 2)
+    there = entries[entries[:, 0] != MISSING]
+    if there.size and int(there.sum(axis=1).max()) > size_bytes - FOOTER_BYTES:
+        raise TileError(f"{path}: its index names bytes past its end ({size_bytes} bytes)")
+    return entries
 
 
 def read_shard(array: Path, shard: int) -> list[bytes | None]:
@@ -29,14 +60,7 @@ def read_shard(array: Path, shard: int) -> list[bytes | None]:
         data = path.read_bytes()
     except OSError as error:
         raise TileError(f"{path}: cannot be read ({error.strerror})") from error
-    index_bytes = SHARD_TILES * INDEX_ENTRY_BYTES
-    footer = data[-(index_bytes + INDEX_CHECKSUM_BYTES) :]
-    index = footer[:index_bytes]
-    if len(index) < index_bytes or checksum(index) != int.from_bytes(
-        footer[index_bytes:], "little"
-    ):
-        raise TileError(f"{path}: its index is damaged or cut off ({len(data)} bytes)")
-    entries = np.frombuffer(index, dtype="<u8").reshape(SHARD_TILES, 2)
+    entries = shard_index(data[-FOOTER_BYTES:], path, size_bytes=len(data))
     return [
         None if offset == MISSING else data[int(offset) : int(offset) + int(length)]
         for offset, length in entries

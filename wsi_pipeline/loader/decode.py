@@ -1,0 +1,117 @@
+"""Stored bytes to pixels in their place in a batch, at the size that the network takes."""
+
+import threading
+from typing import Literal
+
+import cv2
+import numpy as np
+import simplejpeg
+from pydantic import Field
+
+from wsi_pipeline.config import Config
+from wsi_pipeline.errors import ConfigError, TileError
+from wsi_pipeline.geometry import Rgb
+from wsi_pipeline.store.codec import decode_tile, parse_codec
+
+
+class Decoding(Config):
+    """How large images are given and how they come to that; one value for training and test.
+
+    Decoding at a share of the size, and averaging over areas, are not equally sharp, so that a network
+    must be tested on images made as those that it was trained on.
+    """
+
+    image_px: int | None = Field(
+        None,
+        ge=1,
+        description="Side of the images given; the tiles' own size if not given. Larger tiles are averaged "
+        "over areas.",
+        json_schema_extra={"expected": "pixels, 1 or more"},
+    )
+    shrink: Literal[1, 2, 4] = Field(
+        1,
+        description="JPEG tiles are decoded at 1, 1/2 or 1/4 of their size first, which is quicker.",
+        json_schema_extra={"expected": "1, 2 or 4"},
+    )
+
+    def side_px(self, tile_size: int) -> int:
+        """Return the side of the images made of tiles.
+
+        Raises
+        ------
+        ConfigError
+            The tiles are too small or cannot be shrunk so.
+        """
+        decoded_px, rest = divmod(tile_size, self.shrink)
+        if rest:
+            raise ConfigError(
+                f"shrink: expected a divisor of the tiles' {tile_size} px, got {self.shrink}; take 1"
+            )
+        side_px = self.image_px or decoded_px
+        if side_px > decoded_px:
+            raise ConfigError(
+                f"image_px: expected at most {decoded_px} of tiles of {tile_size} px at 1/{self.shrink}, "
+                f"got {side_px}; nothing is enlarged"
+            )
+        return side_px
+
+
+def decode_into(
+    out: Rgb, data: bytes | memoryview, codec: str, *, decoding: Decoding, tile_size: int
+) -> None:
+    """Fill an image ``(side, side, 3)`` with a stored tile; the interpreter is free meanwhile.
+
+    Raises
+    ------
+    TileError
+        The bytes are damaged or of another size.
+    """
+    name, _ = parse_codec(codec)
+    if name == "jpeg":
+        _jpeg_into(out, data, decoding=decoding, tile_size=tile_size)
+    else:
+        image_into(out, decode_tile(bytes(data), codec, tile_size=tile_size))
+
+
+def image_into(out: Rgb, rgb: Rgb) -> None:
+    """Fill an image with a tile, averaged over areas where it is larger."""
+    if out.shape == rgb.shape:
+        np.copyto(out, rgb)
+    else:
+        cv2.resize(rgb, (out.shape[1], out.shape[0]), dst=out, interpolation=cv2.INTER_AREA)
+
+
+def check_codec(codec: str, decoding: Decoding) -> None:
+    """Refuse to shrink tiles whose codec cannot."""
+    if decoding.shrink > 1 and parse_codec(codec)[0] != "jpeg":
+        raise ConfigError(f"shrink: expected JPEG tiles, got {codec}; leave it at 1")
+
+
+def _jpeg_into(out: Rgb, data: bytes | memoryview, *, decoding: Decoding, tile_size: int) -> None:
+    decoded_px = tile_size // decoding.shrink
+    fits = out.shape[0] == decoded_px
+    buffer = out if fits else _scratch(decoded_px)
+    try:
+        rgb = simplejpeg.decode_jpeg(
+            data, min_height=decoded_px, min_width=decoded_px, buffer=buffer, strict=True
+        )
+    except ValueError as error:
+        raise TileError(
+            f"its {len(data)} bytes are no whole JPEG of {tile_size} px ({error})"
+        ) from error
+    if rgb.shape != (decoded_px, decoded_px, 3):
+        height, width = rgb.shape[:2]
+        raise TileError(f"expected {decoded_px} x {decoded_px} px, got {width} x {height}")
+    if not fits:
+        image_into(out, rgb)
+
+
+_of_thread = threading.local()
+
+
+def _scratch(side_px: int) -> Rgb:
+    """Return a thread's own image, used again and again: new memory costs a tenth of decoding."""
+    rgb: Rgb | None = getattr(_of_thread, "rgb", None)
+    if rgb is None or len(rgb) != side_px:
+        rgb = _of_thread.rgb = np.empty((side_px, side_px, 3), np.uint8)
+    return rgb
