@@ -108,7 +108,9 @@ class TileDataset(IterableDataset):
         if worker is None:
             yield from map(tensors_of, self.loader.batches(epoch, first=first))
             return
-        cv2.setNumThreads(1)  # this process has its share of the cores
+        cv2.setNumThreads(
+            0
+        )  # this process has its share of the cores; 1 waits for threads that no fork has
         world = self.loader.world.with_worker(worker.id, worker.num_workers)
         made = self.loader.batches(epoch, first=first, world=world, shared=_shared_memory)
         yield from map(tensors_of, made)

@@ -90,20 +90,34 @@ def check_codec(codec: str, decoding: Decoding) -> None:
 def _jpeg_into(out: Rgb, data: bytes | memoryview, *, decoding: Decoding, tile_size: int) -> None:
     decoded_px = tile_size // decoding.shrink
     fits = out.shape[0] == decoded_px
-    buffer = out if fits else _scratch(decoded_px)
     try:
-        rgb = simplejpeg.decode_jpeg(
-            data, min_height=decoded_px, min_width=decoded_px, buffer=buffer, strict=True
-        )
+        rgb = _decoded(data, decoding.shrink, tile_size, out if fits else _scratch(decoded_px))
     except ValueError as error:
         raise TileError(
             f"its {len(data)} bytes are no whole JPEG of {tile_size} px ({error})"
         ) from error
     if rgb.shape != (decoded_px, decoded_px, 3):
-        height, width = rgb.shape[:2]
-        raise TileError(f"expected {decoded_px} x {decoded_px} px, got {width} x {height}")
+        raise TileError(
+            f"expected {decoded_px} x {decoded_px} px, got {rgb.shape[1]} x {rgb.shape[0]}"
+        )
     if not fits:
         image_into(out, rgb)
+
+
+def _decoded(data: bytes | memoryview, shrink: int, tile_size: int, buffer: Rgb) -> Rgb:
+    """Return a JPEG's pixels in a buffer; damaged ones are refused, as libjpeg fills them with gray."""
+    if shrink == 1:
+        rgb: Rgb = simplejpeg.decode_jpeg(data, buffer=buffer, strict=True)
+        return rgb
+    # Asked for a least size, the decoder takes the smallest share that gives it: first see that it is ours.
+    height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    if (height, width) != (tile_size, tile_size):
+        raise ValueError(f"{width} x {height} px")
+    side_px = tile_size // shrink
+    shrunk: Rgb = simplejpeg.decode_jpeg(
+        data, min_height=side_px, min_width=side_px, buffer=buffer, strict=True
+    )
+    return shrunk
 
 
 _of_thread = threading.local()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.loader.config import BatchConfig
-from wsi_pipeline.loader.order import PADDING, Batches, balanced, shuffled
+from wsi_pipeline.loader.order import Batches, balanced, shuffled
 from wsi_pipeline.loader.rows import NO_WORD, Column, Rows
 from wsi_pipeline.loader.world import World
 from wsi_pipeline.randomness import keys_of
@@ -45,9 +45,8 @@ class Epoch:
     def planned(self, number: int, world: World) -> Planned:
         """Return a rank's part of a batch."""
         places = self.batches.places(number, world)
-        is_tile = places != PADDING
-        fill = np.arange(len(places)) % max(1, len(self.order))
-        places = np.where(is_tile, places, fill)
+        is_tile = places < len(self.order)
+        places %= len(self.order)
         turns = np.zeros(len(places), np.int64) if self.turns is None else self.turns[places]
         return Planned(
             number=number,

@@ -19,9 +19,6 @@ from wsi_pipeline.randomness import generator
 BLOCK_TILES = 1 << 15
 """Tiles over which a shard is spread: 512 shards of 64 are open at once; a batch of 256 sees about 200."""
 
-PADDING = -1
-"""Number in a batch that stands for no tile."""
-
 
 def shuffled(
     shards: NDArray[np.int32], *, seed: int, epoch: int, block_tiles: int = BLOCK_TILES
@@ -118,7 +115,7 @@ class Batches:
     batch_size: int
     """Of all ranks together."""
     drop_last: bool = False
-    """Leave out the last batch if it is not full; else it is filled with ``PADDING``."""
+    """Leave out the last batch if it is not full; else it is filled with tiles that do not count."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -137,9 +134,9 @@ class Batches:
         return iter(range(first + world.worker, len(self), world.workers))
 
     def places(self, batch: int, world: World) -> NDArray[np.int64]:
-        """Return places in an order: a rank's part of a batch; the last batch padded, as long as others."""
-        places = np.arange(batch * self.batch_size, (batch + 1) * self.batch_size)
-        return np.where(places < self.tiles, places, PADDING)[world.share(self.batch_size)]
+        """Return a rank's places of a batch in an order; those past its end fill up a last batch."""
+        share = world.share(self.batch_size)
+        return np.arange(share.start, share.stop) + batch * self.batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

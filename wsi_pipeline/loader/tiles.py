@@ -25,7 +25,7 @@ from wsi_pipeline.loader.buffers import Allocate
 from wsi_pipeline.loader.config import LoaderConfig
 from wsi_pipeline.loader.epoch import Epoch, epoch_of, groups_of, keys_of_tiles, tiles_per_epoch
 from wsi_pipeline.loader.objects import LocalCache
-from wsi_pipeline.loader.order import PADDING, Batches, Mixing, mixing
+from wsi_pipeline.loader.order import Batches, Mixing, mixing
 from wsi_pipeline.loader.rows import READABLE, choose_rows
 from wsi_pipeline.loader.slide_source import SlideTiles
 from wsi_pipeline.loader.source import Source, StoredTiles
@@ -35,6 +35,10 @@ from wsi_pipeline.remote import is_remote
 
 WAITING_LOCAL, WAITING_REMOTE = 2, 24
 """Threads beside those that decode: a disk answers at once, an object store after 20 ms."""
+
+
+NO_TILE = -1
+"""Row and number of what only fills a batch up."""
 
 
 class Place(Protocol):
@@ -151,7 +155,9 @@ class TileLoader:
         source = self.source()
         plans = (order.planned(number, world) for number in order.batches.of(world, first=first))
         side_px = self.config.side_px(source.tile_size)
-        allowed = self.config.most_skipped * order.batches.tiles / (world.ranks * world.workers)
+        allowed = int(
+            self.config.most_skipped * order.batches.tiles / (world.ranks * world.workers)
+        )
         skipped = 0
         ahead = self._ahead(world)
         if shared is not None:
@@ -252,7 +258,7 @@ class TileLoader:
             **self.config.decoding.model_dump(mode="json"),
         }
 
-    def _judge(self, made: Made, *, skipped: int, allowed: float) -> None:
+    def _judge(self, made: Made, *, skipped: int, allowed: int) -> None:
         """Raise what is wrong with a batch, unless it may be skipped."""
         if not made.problems:
             return
@@ -261,7 +267,7 @@ class TileLoader:
         error = made.problems[-1][1]
         if skipped > allowed:
             raise TileError(
-                f"{skipped} tiles of this epoch cannot be decoded, most_skipped allows {allowed:.0f}; "
+                f"{skipped} tiles of this epoch cannot be decoded, most_skipped allows {allowed}; "
                 f"the last: {error}"
             )
         if len(made.problems) == len(made.images):
@@ -272,7 +278,7 @@ class TileLoader:
     def _batch(self, made: Made, epoch: int) -> Batch:
         planned = made.planned
         counts = _stand_in(made)
-        rows = np.where(counts, planned.rows, PADDING)
+        rows = np.where(counts, planned.rows, NO_TILE)
         values = {
             name: self.rows.columns[name].values[planned.rows] for name in self.config.columns
         }
@@ -283,7 +289,7 @@ class TileLoader:
             targets=None if self._target is None else self._target.values[planned.rows],
             weights=self._weights(planned.rows) * counts,
             rows=rows,
-            tiles=np.where(counts, self.rows.tile[planned.rows], np.int32(PADDING)),
+            tiles=np.where(counts, self.rows.tile[planned.rows], np.int32(NO_TILE)),
             slide_ids=tuple(self.rows.slide_id(row) if row >= 0 else "" for row in rows.tolist()),
             keys=keys_of_tiles(self.rows, planned, seed=self.config.seed, epoch=epoch),
             columns=values,
