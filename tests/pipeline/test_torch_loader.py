@@ -75,7 +75,8 @@ def test_images_from_workers_are_shared_and_not_copied(run: Path) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (3, 0), (2, 1)])
 def test_it_goes_on_with_another_number_of_workers(before: int, after: int, run: Path) -> None:
-    expected = [batch for _ in range(2) for batch in loader_of(run)]
+    alone = loader_of(run)
+    expected = [batch for _ in range(2) for batch in alone]
     first = TileDataLoader(loader_of(run), workers=before)
     for _, _ in zip(range(4), first, strict=False):
         pass

@@ -1,6 +1,7 @@
 """Stored bytes to pixels in their place in a batch, at the size that the network takes."""
 
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import cv2
@@ -88,20 +89,24 @@ def check_codec(codec: str, decoding: Decoding) -> None:
 
 
 def _jpeg_into(out: Rgb, data: bytes | memoryview, *, decoding: Decoding, tile_size: int) -> None:
-    decoded_px = tile_size // decoding.shrink
-    fits = out.shape[0] == decoded_px
+    if out.shape[0] == tile_size // decoding.shrink:
+        _decode(out, data, decoding.shrink, tile_size)
+        return
+    with _scratch(tile_size // decoding.shrink) as whole:
+        _decode(whole, data, decoding.shrink, tile_size)
+        image_into(out, whole)
+
+
+def _decode(out: Rgb, data: bytes | memoryview, shrink: int, tile_size: int) -> None:
     try:
-        rgb = _decoded(data, decoding.shrink, tile_size, out if fits else _scratch(decoded_px))
+        rgb = _decoded(data, shrink, tile_size, out)
     except ValueError as error:
         raise TileError(
             f"its {len(data)} bytes are no whole JPEG of {tile_size} px ({error})"
         ) from error
-    if rgb.shape != (decoded_px, decoded_px, 3):
-        raise TileError(
-            f"expected {decoded_px} x {decoded_px} px, got {rgb.shape[1]} x {rgb.shape[0]}"
-        )
-    if not fits:
-        image_into(out, rgb)
+    if rgb.shape != out.shape:
+        side_px, (height, width) = len(out), rgb.shape[:2]
+        raise TileError(f"expected {side_px} x {side_px} px, got {width} x {height}")
 
 
 def _decoded(data: bytes | memoryview, shrink: int, tile_size: int, buffer: Rgb) -> Rgb:
@@ -120,12 +125,18 @@ def _decoded(data: bytes | memoryview, shrink: int, tile_size: int, buffer: Rgb)
     return shrunk
 
 
-_of_thread = threading.local()
+_spare: list[Rgb] = []
+"""Images that no thread is using; the one used last is taken first, as it may still be in a core's cache."""
 
 
-def _scratch(side_px: int) -> Rgb:
-    """Return a thread's own image, used again and again: new memory costs a tenth of decoding."""
-    rgb: Rgb | None = getattr(_of_thread, "rgb", None)
-    if rgb is None or len(rgb) != side_px:
-        rgb = _of_thread.rgb = np.empty((side_px, side_px, 3), np.uint8)
-    return rgb
+@contextmanager
+def _scratch(side_px: int) -> Iterator[Rgb]:
+    """Lend an image ``(side, side, 3)``: new memory for each tile costs a tenth of decoding."""
+    try:
+        rgb = _spare.pop()
+    except IndexError:
+        rgb = np.empty((0, 0, 3), np.uint8)
+    if len(rgb) != side_px:
+        rgb = np.empty((side_px, side_px, 3), np.uint8)
+    yield rgb
+    _spare.append(rgb)
