@@ -10,6 +10,7 @@ import typer
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.loader.config import LoaderConfig
 from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,10 @@ def config_page() -> str:
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
         + "Jobs of a batch system ([how to](../how-to/cluster.md)). Only `kind` has to be given.\n\n"
         + _settings(Profile)
+        + "\n## The loader\n\n"
+        + "Settings of `wsi_pipeline.loader.tiles.TileLoader` ([how to](../how-to/load-tiles.md)). Only\n"
+        + "`batch_size` has to be given.\n\n"
+        + _settings(LoaderConfig)
     )
 
 

@@ -80,7 +80,7 @@ def write_run(folder: Path, chunks: list[bytes], *, tile_size: int, slides: int)
 def _manifest(slide_id: str, tiles: int) -> pa.Table:
     words = {"slide_id": slide_id, "status": "ok", "split": "train"}
     columns = {
-        name: pa.DictionaryArray.from_arrays(pa.array(_zeros(tiles)), pa.array([word]))
+        name: pa.DictionaryArray.from_arrays(_zeros(tiles), pa.array([word]))
         for name, word in words.items()
     }
     label = (np.arange(tiles) % 10 == 0).astype(np.int32)

@@ -82,7 +82,7 @@ def _decode_all(
     for data in stored:
         rgb = decode(data)
         if image_px:
-            cv2.resize(rgb, (image_px, image_px), interpolation=cv2.INTER_AREA)  # type: ignore[call-overload]
+            cv2.resize(rgb, (image_px, image_px), interpolation=cv2.INTER_AREA)
     done.wait()
 
 
