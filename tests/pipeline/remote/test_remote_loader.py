@@ -1,6 +1,9 @@
 """The loader on runs in a bucket: the same batches, one version of every shard, and a cache within bounds."""
 
+import hashlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.pipeline.remote import s3
-from tests.pipeline.runs import Drawn, tile
+from tests.pipeline.runs import Drawn, environment, tile
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.loader import objects
@@ -83,6 +86,30 @@ def test_with_a_cache_every_shard_is_fetched_once_and_then_never(
     local.set_epoch(0)
     assert_same_batches(TileLoader(url, **cached), local)
     assert len(asked) == shards
+
+
+_READER = """
+import hashlib, sys
+from wsi_pipeline.loader.tiles import TileLoader
+
+loader = TileLoader(sys.argv[1], batch_size=64, seed=3, cache=sys.argv[2])
+print(hashlib.sha256(b"".join(batch.images.tobytes() for batch in loader)).hexdigest())
+"""
+
+
+def test_processes_that_begin_together_share_a_cache(run: Path, url: str, tmp_path: Path) -> None:
+    line = [sys.executable, "-c", _READER, url, str(tmp_path / "cache")]
+    readers = [
+        subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment())
+        for _ in range(3)
+    ]
+    said = {reader.communicate(timeout=100)[0] for reader in readers}
+    batches = [batch.images.tobytes() for batch in TileLoader(run, batch_size=64, seed=3)]
+    assert said == {hashlib.sha256(b"".join(batches)).hexdigest() + "\n"}
+    shards = len(list((run / "tiles.zarr").glob("*/c.*")))
+    names = [path.suffix for path in (tmp_path / "cache").iterdir()]
+    assert names.count(".shard") == shards
+    assert set(names) == {".shard", ".lock"}
 
 
 def test_a_cache_keeps_within_its_size_and_what_was_used_last(url: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.loader.order import Batches, balanced, mixing, shuffled
-from wsi_pipeline.loader.world import World, this_world
+from wsi_pipeline.loader.world import World, processes_here, this_world
 
 shard_lists = st.lists(st.integers(0, 12), max_size=300).map(lambda row: np.array(row, np.int32))
 seeds = st.integers(0, 2**40)
@@ -138,3 +138,10 @@ def test_a_world_is_read_from_torchrun_or_srun() -> None:
 def test_a_world_that_cannot_be_is_refused(variables: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"(?i)rank: expected"):
         this_world(variables)
+
+
+def test_the_cores_of_a_machine_are_divided_among_its_ranks() -> None:
+    assert processes_here({"LOCAL_WORLD_SIZE": "4"}) == 4
+    assert processes_here({}) == 1
+    with pytest.raises(ConfigError, match="LOCAL_WORLD_SIZE: expected a whole number"):
+        processes_here({"LOCAL_WORLD_SIZE": "all"})
