@@ -32,7 +32,8 @@ QUICK = (
     Subject(tile_size=512, tiles=256),
     Subject(tile_size=256, tiles=1_024),
 )
-PEERS = ("ImageFolder", "plain zarr[i]", "WebDataset", "MosaicML Streaming", "litdata")
+OWN = "its own worker processes"
+PEERS = ("ImageFolder", "plain zarr[i]", "WebDataset", "MosaicML Streaming", "litdata", OWN)
 _NO_GPU = "no CUDA device here; the loader does not decode on one yet"
 _SCRIPT = Path(__file__).with_name("loader_peers.py")
 
@@ -104,12 +105,14 @@ def _against_peers(subject: Subject, plan: Plan) -> Iterator[Result]:
     turns = [_turn(place, wanted) for _ in range(plan.runs)]
     for peer in wanted:
         if all(peer in turn for turn in turns):
-            yield _ratio(names[peer], turns, "ours", peer, bar=PEER_BAR)
+            bar = None if peer == OWN else PEER_BAR
+            yield _ratio(names[peer], turns, "ours", peer, bar=bar)
         else:
             yield not_measured(names[peer], reason=_failures[peer], bar=PEER_BAR)
     rates = [{name: each["tiles_per_s"] for name, each in turn.items()} for turn in turns]
     others = [
-        max((rate for name, rate in turn.items() if name != "ours"), default=0) for turn in rates
+        max((rate for name, rate in turn.items() if name not in {"ours", OWN}), default=0)
+        for turn in rates
     ]
     if all(others):
         ratios = [turn["ours"] / other for turn, other in zip(rates, others, strict=True)]

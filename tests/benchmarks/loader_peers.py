@@ -29,7 +29,7 @@ def main(name: str, folder: Path, batch: int, workers: int) -> dict[str, float]:
 def _pass(loader: Iterable[Any]) -> int:
     count = 0
     for item in loader:
-        images = item[0] if isinstance(item, (tuple, list)) else item
+        images = item[0] if isinstance(item, (tuple, list)) else getattr(item, "images", item)
         count += len(images)
     return count
 
@@ -147,12 +147,21 @@ def litdata(folder: Path, batch: int, workers: int) -> Any:  # noqa: ANN401
     )
 
 
+def this_package(folder: Path, batch: int, workers: int) -> Any:  # noqa: ANN401
+    """This package's loader in worker processes, as the others."""
+    dataset = importlib.import_module("wsi_pipeline.loader.dataset")
+    tiles = importlib.import_module("wsi_pipeline.loader.tiles")
+    loader = tiles.TileLoader(folder / "RUN", batch_size=batch)
+    return dataset.TileDataLoader(loader, workers=workers, persistent_workers=True)
+
+
 PEERS: dict[str, Callable[[Path, int, int], Any]] = {
     "ImageFolder": image_folder,
     "plain zarr[i]": plain_zarr,
     "WebDataset": webdataset,
     "MosaicML Streaming": mosaic,
     "litdata": litdata,
+    "its own worker processes": this_package,
 }
 
 

@@ -1,5 +1,6 @@
 """The loader on whole runs: every tile once, the same for everybody, gone on with after a kill."""
 
+import gc
 import json
 import os
 import signal
@@ -341,6 +342,7 @@ def test_memory_is_used_again_and_open_files_do_not_grow(run: Path) -> None:
 
     first = addresses(iter(loader))
     assert len(first) <= 3
+    gc.collect()
     files = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         addresses(iter(loader))

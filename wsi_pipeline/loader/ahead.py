@@ -1,6 +1,7 @@
 """Batches made ready ahead by threads: some wait for bytes while as many as there are cores decode."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,9 @@ from wsi_pipeline.loader.buffers import Allocate, Buffers, new_memory
 from wsi_pipeline.loader.epoch import Planned
 from wsi_pipeline.loader.source import Problem, RowNumbers, Source
 
+_JUDGED_PARTS = 8
+"""Parts after which it is judged whether waiting takes long."""
+
 MOST_AHEAD = 16
 """Batches; more even out nothing that a network would notice."""
 
@@ -25,7 +29,9 @@ class AheadConfig:
     decoding: int
     """Threads that decode at the same time."""
     waiting: int
-    """Further threads, for others to read meanwhile."""
+    """Further threads at the most, for others to read meanwhile."""
+    waits: bool
+    """They all begin at once, as for an object store; else one by one, while waiting for bytes takes long."""
     most_bytes: int
     """Of batches that are ready or being made; one is at least."""
     allocate: Allocate = new_memory
@@ -55,6 +61,32 @@ class _Begun:
     futures: list[Future[list[Problem]]]
 
 
+class _Turns:
+    """How many threads read, and how many of them decode, at the same time.
+
+    From the page cache a thread has its bytes at once, and further threads only get in the way of those that
+    decode: a fifth of the rate at 256 px. They are let in once waiting takes half as long as decoding.
+    """
+
+    def __init__(self, config: AheadConfig) -> None:
+        begin = config.decoding + (config.waiting if config.waits else 0)
+        self.reading = threading.Semaphore(begin)
+        self.decoding = threading.Semaphore(config.decoding)
+        self._further = config.decoding + config.waiting - begin
+        self._parts = 0
+        self._waited_s = self._decoded_s = 0.0
+
+    def took(self, waited_s: float, decoded_s: float) -> None:
+        """Count what a part took, and let in another thread where that is worth while."""
+        self._parts += 1
+        self._waited_s += waited_s
+        self._decoded_s += decoded_s
+        if self._further and self._parts >= _JUDGED_PARTS and 2 * self._waited_s > self._decoded_s:
+            self._further -= 1
+            self._parts, self._waited_s, self._decoded_s = 0, 0.0, 0.0
+            self.reading.release()
+
+
 def read_ahead(
     source: Source, plans: Iterator[Planned], *, side_px: int, config: AheadConfig
 ) -> Generator[Made]:
@@ -64,14 +96,14 @@ def read_ahead(
         return
     depth = config.depth(len(first.rows) * side_px**2 * 3)
     buffers = Buffers(most=depth + 2 if config.reuse else 0, allocate=config.allocate)
-    slots = threading.Semaphore(config.decoding)
+    turns = _Turns(config)
     threads = ThreadPoolExecutor(config.decoding + config.waiting, "tiles")
 
     def begin(planned: Planned) -> _Begun:
         images = buffers.take((len(planned.rows), side_px, side_px, 3))
         parts = source.parts(planned.rows)
         futures = [
-            threads.submit(_fill, source, slots, planned.rows[part], images, part) for part in parts
+            threads.submit(_fill, source, turns, planned.rows[part], images, part) for part in parts
         ]
         return _Begun(planned=planned, images=images, parts=parts, futures=futures)
 
@@ -87,14 +119,20 @@ def read_ahead(
 
 def _fill(
     source: Source,
-    slots: threading.Semaphore,
+    turns: _Turns,
     rows: RowNumbers,
     images: NDArray[np.uint8],
     places: RowNumbers,
 ) -> list[Problem]:
-    fetched = source.fetch(rows)
-    with slots:
-        return source.decode(rows, fetched, [images[place] for place in places.tolist()])
+    with turns.reading:
+        begun_s = time.perf_counter()
+        fetched = source.fetch(rows)
+        waited_s = time.perf_counter() - begun_s
+        with turns.decoding:
+            begun_s = time.perf_counter()
+            problems = source.decode(rows, fetched, [images[place] for place in places.tolist()])
+            turns.took(waited_s, time.perf_counter() - begun_s)
+    return problems
 
 
 def _made(begun: _Begun) -> Made:

@@ -9,9 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.store.layout import MISSING
 from wsi_pipeline.store.reader import FOOTER_BYTES, shard_index
@@ -25,15 +22,23 @@ GAP_BYTES = 1 << 16
 MOST_BYTES = 1 << 23
 """Longest range read at once."""
 
+Index: TypeAlias = list[tuple[int, int]]
+"""Offset and length of every tile of a shard; plain numbers, as one tile is asked for at a time."""
+
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
+
+
+def index_of(footer: bytes, path: Path, *, size_bytes: int) -> Index:
+    """Return a shard's index, as ``store.reader.shard_index``."""
+    entries = shard_index(footer, path, size_bytes=size_bytes)
+    return [(offset, length) for offset, length in entries.tolist()]
 
 
 class Shard(Protocol):
     """A shard file whose index is known."""
 
-    index: NDArray[np.uint64]
-    """Offset and length of every tile, ``(64, 2)``."""
+    index: Index
 
     def read(self, start: int, end: int) -> bytes:
         """Return bytes ``start`` to ``end`` of the file; any thread may ask.
@@ -58,7 +63,7 @@ class LocalShard:
         except OSError as error:
             raise TileError(f"{path}: cannot be read ({error.strerror})") from error
         footer = self.read(max(0, size_bytes - FOOTER_BYTES), size_bytes)
-        self.index = shard_index(footer, path, size_bytes=size_bytes)
+        self.index = index_of(footer, path, size_bytes=size_bytes)
 
     def read(self, start: int, end: int) -> bytes:
         """Return bytes of the file by one system call, or several where a file system gives less."""
@@ -116,15 +121,15 @@ class Range:
     """Of the tiles in what was asked for, in order of their bytes."""
 
 
-def ranges(entries: NDArray[np.uint64]) -> Iterator[Range]:
+def ranges(entries: Sequence[tuple[int, int]]) -> Iterator[Range]:
     """Yield what to read for some entries of an index, neighbours together; those left out are not in it.
 
-    >>> list(ranges(np.array([[0, 10], [10, 5]], np.uint64)))
+    >>> list(ranges([(0, 10), (10, 5)]))
     [Range(start=0, end=15, places=(0, 1))]
     """
     there = [
         (offset, offset + length, place)
-        for place, (offset, length) in enumerate(entries.tolist())
+        for place, (offset, length) in enumerate(entries)
         if offset != MISSING
     ]
     start = end = 0
@@ -152,13 +157,13 @@ def read_encoded(
     wanted
         Array, shard and place in the shard of every tile.
     """
-    found: list[Encoded] = [TileError("not read")] * len(wanted)
-    in_order = sorted(range(len(wanted)), key=lambda place: wanted[place])
+    found: list[Encoded] = [_NOT_STORED] * len(wanted)
+    in_order = sorted(range(len(wanted)), key=wanted.__getitem__)
     for key, group in groupby(in_order, key=lambda place: wanted[place][:2]):
         places = list(group)
         try:
             shard = open_shard(key)
-            entries = shard.index[[wanted[place][2] for place in places]]
+            entries = [shard.index[wanted[place][2]] for place in places]
             for place, data in _parts(shard, entries):
                 found[places[place]] = data
         except TileError as error:
@@ -167,15 +172,17 @@ def read_encoded(
     return found
 
 
-def _parts(shard: Shard, entries: NDArray[np.uint64]) -> Iterator[tuple[int, Encoded]]:
-    for place in np.flatnonzero(entries[:, 0] == MISSING).tolist():
-        yield place, TileError("nothing is stored: it could not be read when the slide was cut")
+_NOT_STORED = TileError("nothing is stored: it could not be read when the slide was cut")
+
+
+def _parts(shard: Shard, entries: Sequence[tuple[int, int]]) -> Iterator[tuple[int, Encoded]]:
+    """Yield the bytes of tiles that are stored."""
+    if len(entries) == 1 and entries[0][0] != MISSING:  # nearly always, where tiles are shuffled
+        offset, length = entries[0]
+        yield 0, shard.read(offset, offset + length)
+        return
     for part in ranges(entries):
-        data = shard.read(part.start, part.end)
-        if len(part.places) == 1:
-            yield part.places[0], data
-            continue
-        view = memoryview(data)
+        view = memoryview(shard.read(part.start, part.end))
         for place in part.places:
-            begin = int(entries[place, 0]) - part.start
-            yield place, view[begin : begin + int(entries[place, 1])]
+            offset, length = entries[place]
+            yield place, view[offset - part.start : offset - part.start + length]

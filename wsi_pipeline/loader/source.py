@@ -23,8 +23,8 @@ Problem: TypeAlias = tuple[int, TileError]
 LOCAL_FILES = 640
 """Shard files open at once: as many as a block of tiles comes from, and below the usual limit of 1024."""
 
-REMOTE_SHARDS = 16_384
-"""Indexes of remote shards that are kept: 1 kB each."""
+REMOTE_SHARDS = 4_096
+"""Indexes of remote shards that are kept: 8 kB each."""
 
 PART_BYTES = 1 << 22
 """Pixels of the tiles that one thread reads and decodes at a time."""
@@ -65,7 +65,7 @@ class StoredTiles:
     def parts(self, rows: RowNumbers) -> list[RowNumbers]:
         """Return places in order of their bytes, so that neighbours are read together."""
         in_order = np.lexsort((self._rows.tile[rows], self._rows.array[rows]))
-        length = max(1, min(32, PART_BYTES // (3 * self.tile_size**2)))
+        length = max(1, min(64, PART_BYTES // (3 * self.tile_size**2)))
         return np.array_split(in_order, range(length, len(rows), length))
 
     def fetch(self, rows: RowNumbers) -> list[Encoded]:

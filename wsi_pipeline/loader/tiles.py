@@ -33,8 +33,8 @@ from wsi_pipeline.loader.world import World, processes_here, this_world
 from wsi_pipeline.manifest import Where
 from wsi_pipeline.remote import is_remote
 
-WAITING_LOCAL, WAITING_REMOTE = 2, 24
-"""Threads beside those that decode: a disk answers at once, an object store after 20 ms."""
+WAITING_LOCAL, WAITING_REMOTE = 8, 24
+"""Threads beside those that decode, at the most: a disk answers soon, an object store after 20 ms."""
 
 
 NO_TILE = -1
@@ -228,6 +228,7 @@ class TileLoader:
         return AheadConfig(
             decoding=threads,
             waiting=WAITING_REMOTE if remote else WAITING_LOCAL,
+            waits=remote,
             most_bytes=self.config.ahead_bytes // world.workers,
         )
 

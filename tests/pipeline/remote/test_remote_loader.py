@@ -136,9 +136,9 @@ def test_a_cached_copy_of_another_version_is_not_used(url: str, tmp_path: Path) 
     shard = place(f"{url}/tiles.zarr/he/{shard_name(0)}")
     other = place(f"{url}/tiles.zarr/he/{shard_name(1)}")
     cache = LocalCache(folder=tmp_path, most_bytes=1 << 30)
-    before = cache.shard(shard).index.copy()
+    before = cache.shard(shard).index
     shard.write_bytes(other.read_bytes())
-    assert not np.array_equal(cache.shard(shard).index, before)
+    assert cache.shard(shard).index != before
 
 
 def test_what_a_killed_process_left_in_a_cache_goes(url: str, tmp_path: Path) -> None:
@@ -164,9 +164,7 @@ def test_the_index_of_a_remote_shard_is_that_of_the_file(run: Path, url: str) ->
     array = run / "tiles.zarr" / "he"
     for number in range(5):
         shard = RemoteShard(place(f"{url}/tiles.zarr/he/{shard_name(number)}"))
-        for chunk, (offset, length) in zip(
-            read_shard(array, number), shard.index.tolist(), strict=True
-        ):
+        for chunk, (offset, length) in zip(read_shard(array, number), shard.index, strict=True):
             if chunk is not None:
                 assert shard.read(offset, offset + length) == chunk
 
