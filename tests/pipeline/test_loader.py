@@ -349,6 +349,19 @@ def test_memory_is_used_again_and_open_files_do_not_grow(run: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) <= files
 
 
+def test_a_loader_that_is_dropped_closes_its_files_at_once(run: Path) -> None:
+    gc.collect()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    loader = TileLoader(run, batch_size=64)
+    next(iter(loader))
+    gc.disable()  # counting references must be enough
+    try:
+        del loader
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    finally:
+        gc.enable()
+
+
 def test_a_batch_that_is_kept_does_not_change(run: Path) -> None:
     loader = TileLoader(run, batch_size=16, ahead_bytes=0)
     kept = [(batch, batch.images.copy()) for batch in loader]

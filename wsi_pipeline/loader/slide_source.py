@@ -49,16 +49,9 @@ class SlideTiles:
                 "shrink: expected stored JPEG tiles, got a run with --store none; leave it at 1"
             )
         self._rows = rows
-        self._configs = [make_config(TileConfig, run.config) for run in rows.runs]
-        self._paths = [_slides(rows, run) for run in range(len(rows.runs))]
-        sizes = {config.tile_size for config in self._configs}
-        if len(sizes) > 1:
-            raise ConfigError(
-                f"runs: expected tiles of one size, got {sorted(sizes)} px; load them apart"
-            )
-        self.tile_size = sizes.pop()
-        self._readers = _Readers()
-        self._windows: Bounded[int, _Windows] = Bounded(self._windows_of, most=OPEN_SLIDES)
+        self._slides = _Slides(rows)
+        self._windows: Bounded[int, _Windows] = Bounded(self._slides.windows, most=OPEN_SLIDES)
+        self.tile_size = self._slides.tile_size
 
     def parts(self, rows: RowNumbers) -> list[RowNumbers]:
         """Return places slide by slide, in order of number."""
@@ -78,14 +71,14 @@ class SlideTiles:
         try:
             windows = self._windows(array)
             wanted = windows.boxes[[self._number(windows, row) for row in rows.tolist()]]
-            with self._lent(array) as reader:
+            with self._slides.lent(array) as reader:
                 tiles = list(read_tiles(reader, windows.sampling, wanted))
         except (SlideError, OSError) as error:
             tiles = [TileError(str(error))] * len(rows)
         problems: list[Problem] = []
         for place, (tile, image) in enumerate(zip(tiles, out, strict=True)):
             if isinstance(tile, TileError):
-                where = f"{self._rows.name(int(rows[place]))}, in {self._slide(array).path}"
+                where = f"{self._rows.name(int(rows[place]))}, in {self._slides.source(array).path}"
                 problems.append((place, TileError(f"{where}: {tile}")))
             else:
                 image_into(image, tile)
@@ -100,12 +93,29 @@ class SlideTiles:
                 f"its settings give no tile at {x}, {y}; is the slide another one than then?"
             ) from None
 
-    def _slide(self, array: int) -> SlideSource:
-        run, slide_id = self._rows.arrays[array]
-        return self._paths[run][slide_id]
+
+class _Slides:
+    """The slides of runs; apart from what keeps their windows, so that nothing holds itself."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._arrays = rows.arrays
+        self._configs = [make_config(TileConfig, run.config) for run in rows.runs]
+        self._sources = [_sources(rows, run) for run in range(len(rows.runs))]
+        self._readers = _Readers()
+        sizes = {config.tile_size for config in self._configs}
+        if len(sizes) > 1:
+            raise ConfigError(
+                f"runs: expected tiles of one size, got {sorted(sizes)} px; load them apart"
+            )
+        self.tile_size = sizes.pop()
+
+    def source(self, array: int) -> SlideSource:
+        """Return the slide of an array."""
+        run, slide_id = self._arrays[array]
+        return self._sources[run][slide_id]
 
     @contextmanager
-    def _lent(self, array: int) -> Iterator[SlideReader]:
+    def lent(self, array: int) -> Iterator[SlideReader]:
         """Give a reader for one thread; one that failed is not used again."""
         reader = self._readers.take(array) or self._opened(array)
         try:
@@ -116,13 +126,14 @@ class SlideTiles:
         self._readers.give(array, reader)
 
     def _opened(self, array: int) -> SlideReader:
-        run, _ = self._rows.arrays[array]
-        return open_source(self._slide(array), slide_mpp=self._configs[run].slide_mpp)
+        run, _ = self._arrays[array]
+        return open_source(self.source(array), slide_mpp=self._configs[run].slide_mpp)
 
-    def _windows_of(self, array: int) -> _Windows:
-        run, slide_id = self._rows.arrays[array]
+    def windows(self, array: int) -> _Windows:
+        """Return every window that the run's settings give of a slide."""
+        run, slide_id = self._arrays[array]
         config = self._configs[run]
-        with self._lent(array) as reader:
+        with self.lent(array) as reader:
             sampling = sampling_of(reader.info, config, slide=slide_id)
             boxes = all_windows_px(reader.info, sampling, config)
             corners = footprints0(reader.info, sampling.level, boxes)[:, :2].tolist()
@@ -161,7 +172,7 @@ def _pieces(places: RowNumbers, length: int) -> list[RowNumbers]:
     return np.array_split(places, range(length, len(places), length))
 
 
-def _slides(rows: Rows, number: int) -> dict[str, SlideSource]:
+def _sources(rows: Rows, number: int) -> dict[str, SlideSource]:
     """Return the slides of a run as slides.parquet names them.
 
     Raises

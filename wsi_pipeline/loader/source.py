@@ -55,11 +55,11 @@ class StoredTiles:
     def __init__(self, rows: Rows, decoding: Decoding, *, cache: LocalCache | None = None) -> None:
         self._rows = rows
         self._decoding = decoding
-        self._cache = cache
-        is_local = not any(is_remote(run.path) for run in rows.runs)
-        most = LOCAL_FILES if is_local or cache is not None else REMOTE_SHARDS
-        self._shards: Bounded[tuple[int, int], Shard] = Bounded(self._open, most=most)
-        self._layouts: Bounded[int, ArrayLayout] = Bounded(self._layout, most=1 << 20)
+        self._files = _Files(rows, decoding, cache)
+        self._layouts: Bounded[int, ArrayLayout] = Bounded(self._files.layout, most=1 << 20)
+        self._shards: Bounded[tuple[int, int], Shard] = Bounded(
+            self._files.open, most=self._files.most_open
+        )
         self.tile_size = self._layouts(int(rows.array[0])).tile_size
 
     def parts(self, rows: RowNumbers) -> list[RowNumbers]:
@@ -96,29 +96,51 @@ class StoredTiles:
 
     def _named(self, row: int) -> str:
         shard = shard_name(int(self._rows.tile[row]) // SHARD_TILES)
-        return f"{self._rows.name(row)}, in {self._folder(int(self._rows.array[row])) / shard}"
+        return (
+            f"{self._rows.name(row)}, in {self._files.folder(int(self._rows.array[row])) / shard}"
+        )
 
-    def _folder(self, array: int) -> Path:
+
+class _Files:
+    """The files of runs; apart from what keeps them open, so that nothing holds itself."""
+
+    def __init__(self, rows: Rows, decoding: Decoding, cache: LocalCache | None) -> None:
+        self._rows = rows
+        self._decoding = decoding
+        self._cache = cache
+        self._tile_size: int | None = None
+
+    @property
+    def most_open(self) -> int:
+        """How many shards are kept open: files, or only their indexes."""
+        remote = any(is_remote(run.path) for run in self._rows.runs)
+        return REMOTE_SHARDS if remote and self._cache is None else LOCAL_FILES
+
+    def folder(self, array: int) -> Path:
+        """Return the folder of an array."""
         run, slide_id = self._rows.arrays[array]
         return self._rows.runs[run].path / "tiles.zarr" / slide_id
 
-    def _open(self, key: tuple[int, int]) -> Shard:
+    def open(self, key: tuple[int, int]) -> Shard:
+        """Return a shard by the numbers of its array and of itself there."""
         array, shard = key
-        path = self._folder(array) / shard_name(shard)
+        path = self.folder(array) / shard_name(shard)
         if not is_remote(path):
             return LocalShard(path)
         return RemoteShard(path) if self._cache is None else self._cache.shard(path)
 
-    def _layout(self, array: int) -> ArrayLayout:
-        path = self._folder(array) / "zarr.json"
+    def layout(self, array: int) -> ArrayLayout:
+        """Return what an array is, once it is seen to be as the others."""
+        path = self.folder(array) / "zarr.json"
         try:
             layout = read_array_json(path.read_bytes())
-        except (OSError, ValueError, KeyError, LookupError) as error:
+        except (OSError, ValueError, LookupError) as error:
             raise TileError(f"{path}: cannot be read ({error})") from error
         check_codec(layout.codec, self._decoding)
-        if layout.tile_size != getattr(self, "tile_size", layout.tile_size):
+        if self._tile_size not in {None, layout.tile_size}:
             raise ConfigError(
-                f"{path}: expected tiles of {self.tile_size} px as of the others, got {layout.tile_size} px; "
+                f"{path}: expected tiles of {self._tile_size} px, as the others, got {layout.tile_size} px; "
                 "load them apart"
             )
+        self._tile_size = layout.tile_size
         return layout

@@ -45,6 +45,7 @@ class Clockwork:
             self._working += 1
             self.most_working = max(self.most_working, self._working)
         time.sleep(self.work_s)
+        assert fetched == rows.tolist()
         for row, image in zip(fetched, out, strict=True):
             image[:] = row % 256
         with self._lock:
