@@ -320,6 +320,7 @@ def test_classes_may_be_given_in_another_order_and_must_be_all(run: Path) -> Non
         ({}, "batch_size"),
         ({"batch_size": 0}, "batch_size: expected a number of tiles"),
         ({"batch_size": 4, "batchsize": 3}, "did you mean batch_size"),
+        ({"batch_size": 4000, "drop_last": True}, "drop_last: leaves no batch of 4000 of"),
         ({"batch_size": 4, "target": "label"}, "has no column label"),
         ({"batch_size": 4, "target": "reason"}, "expected words|have no reason"),
         ({"batch_size": 4, "world": World(rank=0, ranks=5)}, "at least a tile for each of 5 ranks"),

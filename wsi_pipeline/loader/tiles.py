@@ -96,8 +96,7 @@ class TileLoader:
                 f"batch_size: expected at least a tile for each of {self.world.ranks} ranks, got "
                 f"{self.config.batch_size}; it counts the tiles of all ranks together"
             )
-        chosen = [runs] if isinstance(runs, str | Path) else list(runs)
-        self.rows = choose_rows(chosen, where=where, columns=_columns(self.config))
+        self.rows = choose_rows(_several(runs), where=where, columns=_columns(self.config))
         self.epoch = 0
         self.batch = 0
         """Number of the next batch in the epoch."""
@@ -244,7 +243,12 @@ class TileLoader:
             groups_of(self.rows.columns, self.config.balance)  # says now what is wrong with them
         tiles = tiles_per_epoch(self.rows, self.config)
         size, drop_last = self.config.batch_size, self.config.drop_last
-        return Batches(tiles=tiles, batch_size=size, drop_last=drop_last)
+        batches = Batches(tiles=tiles, batch_size=size, drop_last=drop_last)
+        if not len(batches):
+            raise ConfigError(
+                f"drop_last: leaves no batch of {size} of {tiles} tiles; take a smaller batch_size"
+            )
+        return batches
 
     def _epoch(self, number: int) -> Epoch:
         if self._made_epoch is None or self._made_epoch.number != number:
@@ -312,6 +316,13 @@ def _stand_in(made: Made) -> NDArray[np.bool_]:
         made.images[bad] = made.images[good]
         counts[bad] = False
     return counts
+
+
+def _several(runs: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    """Return runs as a list; a remote path is neither a list nor one of pathlib's."""
+    if isinstance(runs, Sequence) and not isinstance(runs, str):
+        return list(runs)
+    return [runs]
 
 
 def _columns(config: LoaderConfig) -> list[str]:
