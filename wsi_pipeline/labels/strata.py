@@ -52,7 +52,7 @@ def _classes(slides: pd.DataFrame) -> NDArray[np.float64]:
         names = sorted(str(name) for name in slides.columns if str(name).startswith(prefix))
         if names:
             values = slides[names].to_numpy(dtype=np.float64, na_value=0)
-            return np.nan_to_num(values) * scale[:, None]
+            return np.asarray(np.nan_to_num(values) * scale[:, None])
     return _values(slides, "label") * tiles_of(slides)[:, None]
 
 
