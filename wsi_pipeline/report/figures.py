@@ -62,9 +62,7 @@ def _line(curves: Curves, curve: NDArray[np.float64]) -> str:
 
 def _along(curves: Curves, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return where values stand along the axis, in px."""
-    bent, ends = (
-        (np.log(each) if curves.log else each) for each in (values, curves.grid[[0, -1]])
-    )
+    bent, ends = ((np.log(each) if curves.log else each) for each in (values, curves.grid[[0, -1]]))
     span = float(ends[1] - ends[0]) or 1.0
     place: NDArray[np.float64] = _LEFT + (bent - ends[0]) / span * (WIDTH - _LEFT - _RIGHT)
     return place
@@ -80,9 +78,7 @@ def _axis(curves: Curves) -> str:
         + element("text", f"{value:g}", x=f"{x:.1f}", y=base + 19, text_anchor="middle")
         for value, x in zip(ticks, _along(curves, ticks), strict=True)
     )
-    unit = element(
-        "text", escaped(curves.unit), x=WIDTH - _RIGHT, y=HEIGHT - 6, text_anchor="end"
-    )
+    unit = element("text", escaped(curves.unit), x=WIDTH - _RIGHT, y=HEIGHT - 6, text_anchor="end")
     line = element("path", "", class_="axis", d=f"M{_LEFT} {base}H{WIDTH - _RIGHT}")
     return marks + line + unit
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from wsi_pipeline.report.parts import Cell, Field
 
-NOTHING = "–"
+NOTHING = "\u2013"
 _THIN = "\u202f"  # between thousands: a point or a comma means another thing elsewhere
 
 
@@ -29,10 +29,10 @@ def _is_half(each: str) -> bool:
 
 
 def data_script(name: str, value: object) -> str:
-    """Return a value as JSON that the page's script reads and that cannot end its element.
+    r"""Return a value as JSON that the page's script reads and that cannot end its element.
 
     >>> data_script("a", "</script>")
-    '<script type="application/json" id="a">"\\\\u003c/script\\\\u003e"</script>'
+    '<script type="application/json" id="a">"\\u003c/script\\u003e"</script>'
     """
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     for each in "<>&":

@@ -144,4 +144,3 @@ class Page:
     """Time, the only thing that differs between two pages of one run."""
     version: str
     sections: tuple[Section, ...]
-

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 from string import Template
 
@@ -74,21 +75,27 @@ def _section(section: Section) -> str:
 
 def _part(part: Part) -> str:
     match part:
-        case Facts():
-            return _facts(part)
+        case Facts() | Notice() | Todo():
+            return _said(part)
         case Table():
             return _table(part)
-        case Notice():
-            return element("p", escaped(part.text), class_=f"notice {part.kind}")
-        case Todo():
-            command = element("code", escaped(part.command))
-            return element("p", f"{escaped(part.text)} {command}", class_="todo")
         case Collage():
             return _collage(part)
         case Curves():
             return element("h3", escaped(part.title)) + curves_svg(part)
         case Maps():
             return element("div", "", id="maps") + data_script("maps-data", described(part))
+
+
+def _said(part: Facts | Notice | Todo) -> str:
+    match part:
+        case Facts():
+            return _facts(part)
+        case Notice():
+            return element("p", escaped(part.text), class_=f"notice {part.kind}")
+        case Todo():
+            command = element("code", escaped(part.command))
+            return element("p", f"{escaped(part.text)} {command}", class_="todo")
 
 
 def _facts(facts: Facts) -> str:
@@ -115,7 +122,9 @@ def _collage(collage: Collage) -> str:
         )
         for each in collage.pictures
     )
-    lead = element("h3", escaped(collage.title)) + element("p", escaped(collage.text), class_="lead")
+    lead = element("h3", escaped(collage.title)) + element(
+        "p", escaped(collage.text), class_="lead"
+    )
     return element("div", lead + element("ul", figures, class_="tiles"), class_="collage")
 
 
@@ -145,20 +154,23 @@ def _table(table: Table) -> str:
     )
     if table.name is None:
         return drawn
-    return element("div", drawn + data_script(f"{table.name}-data", _data(table)), class_="listing",
-                   id=table.name)
+    return element(
+        "div",
+        drawn + data_script(f"{table.name}-data", _data(table)),
+        class_="listing",
+        id=table.name,
+    )
 
 
 def _data(table: Table) -> dict[str, object]:
     fields = [
-        {"label": field.label, "kind": field.kind, "digits": field.digits}
-        for field in table.fields
+        {"label": field.label, "kind": field.kind, "digits": field.digits} for field in table.fields
     ]
     rows = [[plain_cell(cell) for cell in row] for row in table.rows]
     return {"fields": fields, "rows": rows}
 
 
-def _row(row: "tuple[Cell, ...] | list[Cell]", fields: tuple[Field, ...]) -> str:
+def _row(row: Sequence[Cell], fields: tuple[Field, ...]) -> str:
     cells = [_cell(value, field) for value, field in zip(row[1:], fields[1:], strict=True)]
     first = element("th", escaped(shown(row[0], fields[0])), scope="row", class_=_align(fields[0]))
     return element("tr", first + "".join(cells))

@@ -78,7 +78,7 @@ class WordScale:
 
     def codes(self, column: "pa.ChunkedArray[Any]") -> Codes:
         """Return the number of each word, 255 where there is none."""
-        there, at = _encoded(column)
+        there, at = coded(column)
         places = {word: place for place, word in enumerate(self.words)}
         table = np.array([places.get(word, len(self.words)) for word in there] + [NULL], np.uint8)
         codes: Codes = table[at]  # -1 is the last one
@@ -109,13 +109,13 @@ def _number_scale(name: str, values: NDArray[np.float64]) -> NumberScale | None:
     if not finite.size:
         return None
     thinned = finite[:: max(1, finite.size // _SAMPLE)]
-    if 0 <= finite.min() and finite.max() <= 1:
+    if finite.min() >= 0 and finite.max() <= 1:
         return NumberScale(name=name, low=0.0, high=1.0, log=False)
     low, high = (float(each) for each in np.quantile(thinned, [0.01, 0.99]))
     if not low < high:
         low, high = low - 0.5, low + 0.5
     return NumberScale(
-        name=name, low=_round(low), high=_round(high), log=0 < low and high / low >= _LOG_FROM
+        name=name, low=_round(low), high=_round(high), log=low > 0 and high / low >= _LOG_FROM
     )
 
 
@@ -125,7 +125,7 @@ def _round(value: float) -> float:
 
 
 def _words_scale(name: str, column: "pa.ChunkedArray[Any]") -> WordScale:
-    there, at = _encoded(column)
+    there, at = coded(column)
     counts: Mapping[str, int] = dict(
         zip(there, np.bincount(at[at >= 0], minlength=len(there)).tolist(), strict=True)
     )
@@ -159,13 +159,14 @@ def _numbers(column: "pa.ChunkedArray[Any]") -> NDArray[np.float64]:
     return values
 
 
-def _encoded(column: "pa.ChunkedArray[Any]") -> tuple[list[str], NDArray[np.int64]]:
-    """Return a column's words, and for each row the number of its word, -1 where it has none."""
+def coded(column: "pa.ChunkedArray[Any]") -> tuple[list[str], NDArray[np.int64]]:
+    """Return a column's words, and for each row the number of its word, -1 where it has none, ``(rows,)``.
+
+    Yes and no are words too, and so are whole numbers.
+    """
     if pa.types.is_boolean(column.type):
         column = pc.if_else(column, "yes", "no")
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    whole = encoded.unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # of no rows
-        return [], np.zeros(0, dtype=np.int64)
+    whole: Any = encoded.unify_dictionaries().combine_chunks()
     at = pc.fill_null(whole.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
     return [str(word) for word in whole.dictionary.to_pylist()], at

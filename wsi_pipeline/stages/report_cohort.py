@@ -48,9 +48,7 @@ class Cohort:
     def by_slide(self, name: str) -> dict[str, str]:
         """Return a column's value of each slide that has one, as text."""
         return {
-            str(row["slide_id"]): str(row[name])
-            for row in self.rows
-            if row.get(name) is not None
+            str(row["slide_id"]): str(row[name]) for row in self.rows if row.get(name) is not None
         }
 
     def total(self, name: str) -> float:
@@ -70,12 +68,15 @@ class Cohort:
             if row.get("bounds_width") and row.get("bounds_height")
         }
 
-    def about(self, slide_id: str) -> str:
-        """Return what is known of a slide in one line."""
-        row = next((row for row in self.rows if row["slide_id"] == slide_id), {})
-        known = [row.get("patient_id"), row.get("scanner"), row.get("centre")]
-        tiles = f"{row.get('tiles') or 0} tiles"
-        return " · ".join([*(str(each) for each in known if each is not None), tiles])
+    def abouts(self) -> dict[str, str]:
+        """Return what is known of each slide in one line."""
+        return {str(row["slide_id"]): _about(row) for row in self.rows}
+
+
+def _about(row: Mapping[str, Any]) -> str:
+    known = [row.get("patient_id"), row.get("scanner"), row.get("centre")]
+    tiles = f"{row.get('tiles') or 0} tiles"
+    return " · ".join([*(str(each) for each in known if each is not None), tiles])
 
 
 def cohort_table(cohort: Cohort, tiles: RunTiles | None) -> Table:
@@ -156,10 +157,7 @@ def _commonest(tiles: RunTiles, name: str) -> dict[str, Cell]:
 
 
 def _plain(value: object) -> Cell:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        text = value
-    else:
-        text = str(value)
-    if isinstance(text, str) and len(text) > _TOO_LONG:
-        return text[:_TOO_LONG] + "…"
-    return text
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = str(value)
+    return text if len(text) <= _TOO_LONG else text[:_TOO_LONG] + "…"

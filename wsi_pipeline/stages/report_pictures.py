@@ -22,8 +22,7 @@ from wsi_pipeline.stages.report_cohort import Cohort
 from wsi_pipeline.stages.report_tiles import PLACES, RunTiles, coloured_columns
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.store.codec import decode_tile
-from wsi_pipeline.store.layout import SHARD_TILES
-from wsi_pipeline.store.reader import read_shard
+from wsi_pipeline.store.reader import read_tile
 
 _SIDES_PX = ((60, 512), (200, 352))
 _SMALLEST_SIDE_PX = 240
@@ -61,7 +60,7 @@ def slide_maps(
 ) -> DrawnMaps:
     """Return the slides with their tiles; where not all fit, a choice that the seed decides."""
     scales, columns = _scales(tiles, config)
-    frames = cohort.frames()
+    frames, abouts = cohort.frames(), cohort.abouts()
     side_px = _side_px(len(tiles.slide_ids))
     boxes0 = np.stack([_integers(tiles, name) for name in PLACES], axis=1)
     drawn: dict[str, SlideMap] = {}
@@ -72,7 +71,7 @@ def slide_maps(
         picture, marked = _picture(run, slide_id, side_px)
         slide = SlideMap(
             slide_id=slide_id,
-            about=cohort.about(slide_id),
+            about=abouts.get(slide_id, ""),
             frame0=frames.get(slide_id) or _around(boxes0[own]),
             boxes0=boxes0[own],
             codes=[codes[own] for codes in columns],
@@ -190,9 +189,15 @@ def _extremes(tiles: RunTiles) -> Iterator[Extreme]:
             "",
             sharp,
         ),
-        ("Reddest", "Largest red_mean − (green_mean + blue_mean) / 2.", redness, "", redness),
+        ("Reddest", "Largest red_mean - (green_mean + blue_mean) / 2.", redness, "", redness),
         ("Darkest", "Smallest gray_mean.", -gray, "", gray),
-        ("Most tissue", "Largest tissue share; the seed chooses among equals.", tissue, "%", tissue),
+        (
+            "Most tissue",
+            "Largest tissue share; the seed chooses among equals.",
+            tissue,
+            "%",
+            tissue,
+        ),
         ("Least tissue", "Smallest tissue share that was kept.", -tissue, "%", tissue),
     ):
         yield Extreme(title=title, text=text, values=values, unit=unit, shown=shown)
@@ -249,7 +254,7 @@ def _tile_pictures(
 def _stored_tile(run: RunDirectory, slide_id: str, tile: int, tiling: TileConfig) -> Rgb | None:
     """Return a tile's pixels, None where the store has lost them: ``verify`` says so."""
     try:
-        chunk = read_shard(run.array(slide_id), tile // SHARD_TILES)[tile % SHARD_TILES]
+        chunk = read_tile(run.array(slide_id), tile)
         if chunk is None:
             return None
         return decode_tile(chunk, tiling.codec, tile_size=tiling.tile_size)

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.labels.quality import RULES
 from wsi_pipeline.manifest import manifest_files, read_manifest
 from wsi_pipeline.remote import seekable
+from wsi_pipeline.report.scales import coded
 from wsi_pipeline.schema import SLIDE_WORDS
 
 PLACES = ("x", "y", "width", "height")
 NEEDED = (
     *("slide_id", "tile", *PLACES, "status", "reason", "tissue", "laplacian_var"),
-    *("gray_mean", "red_mean", "green_mean", "blue_mean"),
+    *("gray_mean", "red_mean", "green_mean", "blue_mean", "crc32c"),
 )
 """Columns of every run that the page shows."""
 
@@ -31,7 +32,7 @@ LATER = (*SLIDE_WORDS, "label", "split", "fold", "outlier", "outlier_reason", "c
 COLOURED = ("tissue", "laplacian_var", "label", "split", "outlier", "cluster", "prediction*")
 """Columns by which tiles on slides are coloured, as patterns, in this order."""
 
-_RULES = ("qc_*", "prediction*")
+_FURTHER = ("split_*", "fold_*", "prediction*")
 _READERS = 4
 
 
@@ -63,16 +64,7 @@ class RunTiles:
 
     def words(self, name: str) -> "tuple[list[str], NDArray[np.int64]]":
         """Return a column's words, and for every tile the number of its word or -1, ``(tiles,)``."""
-        column = self.column(name)
-        if pa.types.is_boolean(column.type):
-            column = pc.if_else(column, "yes", "no")
-        if not pa.types.is_dictionary(column.type):
-            column = column.cast(pa.string()).dictionary_encode()
-        whole = column.unify_dictionaries().combine_chunks()
-        if isinstance(whole, pa.ChunkedArray):
-            return [], np.zeros(0, dtype=np.int64)
-        at = pc.fill_null(whole.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
-        return [str(word) for word in whole.dictionary.to_pylist()], at
+        return coded(self.column(name))
 
     def holds(self, name: str, word: str) -> NDArray[np.bool_]:
         """Return which tiles have this word in a column, ``(tiles,)``."""
@@ -136,17 +128,13 @@ def coloured_columns(tiles: RunTiles, asked: Sequence[str] | None) -> list[str]:
 
 
 def rules_of(tiles: RunTiles) -> list[str]:
-    """Return the columns of yes and no in which ``qc`` keeps its rules."""
-    return [
-        name
-        for name in tiles.table.column_names
-        if name.startswith("qc_") and pa.types.is_boolean(tiles.column(name).type)
-    ]
+    """Return the names of the rules of ``qc`` that the manifest has, in order."""
+    return [rule.name for rule in RULES if tiles.has(f"qc_{rule.name}")]
 
 
 def _is_wanted(name: str, asked: Sequence[str]) -> bool:
-    known = name in NEEDED or name in LATER or name in asked
-    return known or any(fnmatchcase(name, pattern) for pattern in _RULES)
+    patterns = (*NEEDED, *LATER, *_FURTHER, *(f"qc_{rule.name}" for rule in RULES))
+    return name in asked or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _columns_of(paths: Iterable[Path]) -> list[str]:
