@@ -40,6 +40,13 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """Tables that stand side by side where the page is wide enough."""
+
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Few numbers, large."""
 
@@ -52,7 +59,7 @@ class Notice:
     """A sentence that must not be overlooked, or one that explains."""
 
     text: str
-    kind: Literal["note", "warning", "good"] = "note"
+    kind: Literal["note", "warning", "good", "plain"] = "note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +130,7 @@ class Maps:
     slides: tuple[SlideMap, ...]
 
 
-Part: TypeAlias = Table | Facts | Notice | Todo | Collage | Curves | Maps
+Part: TypeAlias = Table | Beside | Facts | Notice | Todo | Collage | Curves | Maps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

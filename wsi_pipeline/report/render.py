@@ -17,6 +17,7 @@ from wsi_pipeline.report.html import (
 )
 from wsi_pipeline.report.maps import data_url, described
 from wsi_pipeline.report.parts import (
+    Beside,
     Cell,
     Collage,
     Curves,
@@ -33,6 +34,10 @@ from wsi_pipeline.report.parts import (
 
 FIRST_ROWS = 25
 """Rows of a table that are there without the page's script."""
+
+
+LONG_TEXT = 48
+"""Letters from which a cell is folded; the page's script has the same number."""
 
 
 def render(page: Page) -> bytes:
@@ -81,6 +86,8 @@ def _part(part: Part) -> str:
             return _table(part)
         case Collage():
             return _collage(part)
+        case Beside():
+            return element("div", "".join(map(_table, part.tables)), class_="beside")
         case Curves():
             return element("h3", escaped(part.title)) + curves_svg(part)
         case Maps():
@@ -113,7 +120,7 @@ def _collage(collage: Collage) -> str:
             element(
                 "figure",
                 f'<img src="{data_url(each.jpeg)}" alt="{escaped(_alt(collage, each.title))}" '
-                'loading="lazy" decoding="async">'
+                'decoding="sync">'
                 + element(
                     "figcaption",
                     escaped(each.title) + element("span", escaped(each.value), class_="value"),
@@ -140,7 +147,7 @@ def _table(table: Table) -> str:
     )
     body = "".join(_row(row, table.fields) for row in shown_rows)
     inner = (
-        element("caption", escaped(table.caption))
+        element("caption", element("span", escaped(table.caption)))
         + element("thead", element("tr", head))
         + element("tbody", body)
     )
@@ -171,16 +178,21 @@ def _data(table: Table) -> dict[str, object]:
 
 
 def _row(row: Sequence[Cell], fields: tuple[Field, ...]) -> str:
-    cells = [_cell(value, field) for value, field in zip(row[1:], fields[1:], strict=True)]
-    first = element("th", escaped(shown(row[0], fields[0])), scope="row", class_=_align(fields[0]))
-    return element("tr", first + "".join(cells))
+    cells = [_cell(value, field) for value, field in zip(row, fields, strict=True)]
+    return element(
+        "tr", "".join(cells).replace("<td", '<th scope="row"', 1).replace("</td>", "</th>", 1)
+    )
 
 
 def _cell(value: Cell, field: Field) -> str:
+    text = shown(value, field)
     style = None
     if field.kind == "share" and isinstance(value, (int, float)) and not is_nothing(value):
         style = f"--share:{min(max(float(value), 0.0), 1.0):.4f}"
-    return element("td", escaped(shown(value, field)), class_=_align(field), style=style)
+    kind = (
+        f"{_align(field)} long" if field.kind == "text" and len(text) > LONG_TEXT else _align(field)
+    )
+    return element("td", escaped(text), class_=kind, style=style)
 
 
 def _align(field: Field) -> str:

@@ -23,6 +23,7 @@ from wsi_pipeline.stages.report_sections import (
     labels_and_splits,
     problems,
     quality,
+    settings,
     slides,
     summary,
 )
@@ -136,6 +137,7 @@ def _page(
         labels_and_splits(known),
         quality(known),
         leakage(known),
+        settings(known),
     )
     empty = Section(name="tiles", title="Tiles on slides", parts=())
     left_bytes = round(config.max_mb * 1e6) - len(render(with_maps(empty)))
@@ -181,5 +183,7 @@ def _extremes(run: RunDirectory, known: Known, config: ReportConfig) -> Section:
     elif known.tiles is None or config.extremes == 0:
         parts = (Notice(text="No tiles to show."),)
     else:
-        parts = tuple(collages(run, known.tiles, tiling, config))
+        text = "At most two tiles of a kind are of one slide while there are others."
+        lead = Notice(text=text, kind="plain")
+        parts = (lead, *collages(run, known.tiles, tiling, config))
     return Section(name="extremes", title="Tiles at the extremes", parts=parts)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Box, Rgb
+from wsi_pipeline.labels.audited import FOOTPRINT
 from wsi_pipeline.pixels import resized_by_area
 from wsi_pipeline.report.maps import packed
 from wsi_pipeline.report.overlay import CAPTION_PX
@@ -19,7 +20,7 @@ from wsi_pipeline.report.parts import Collage, Maps, Picture, SlideMap
 from wsi_pipeline.report.scales import Codes, Scale, scale_of
 from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.stages.report_cohort import Cohort
-from wsi_pipeline.stages.report_tiles import PLACES, RunTiles, coloured_columns
+from wsi_pipeline.stages.report_tiles import RunTiles, coloured_columns
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.store.codec import decode_tile
 from wsi_pipeline.store.reader import read_tile
@@ -62,7 +63,7 @@ def slide_maps(
     scales, columns = _scales(tiles, config)
     frames, abouts = cohort.frames(), cohort.abouts()
     side_px = _side_px(len(tiles.slide_ids))
-    boxes0 = np.stack([_integers(tiles, name) for name in PLACES], axis=1)
+    boxes0 = np.stack([_integers(tiles, name) for name in FOOTPRINT], axis=1)
     drawn: dict[str, SlideMap] = {}
     used_bytes = from_overlays = 0
     rows = dict(tiles.slides())

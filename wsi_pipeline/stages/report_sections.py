@@ -10,6 +10,7 @@ import numpy as np
 
 from wsi_pipeline.report.html import bytes_text
 from wsi_pipeline.report.parts import (
+    Beside,
     Cell,
     Facts,
     Field,
@@ -23,6 +24,14 @@ from wsi_pipeline.stages.report_cohort import Cohort, cohort_table
 from wsi_pipeline.stages.report_tiles import RunTiles, rules_of
 
 _MOST_REASONS = 100
+_MISSING = {
+    "label": (
+        "Tiles have no labels. Annotations become a column with",
+        "label {} --annotations DIR",
+    ),
+    "split": ("Nothing is divided for training yet. Patients are, with", "split {}"),
+}
+"""What is said where a column is not there, and the command that adds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +47,13 @@ class Known:
     summaries: Mapping[str, Mapping[str, Any]] = field(repr=False)
     """What later stages said of themselves, by their names."""
 
-    def command(self, stage: str, more: str = "") -> str:
-        """Return a command to type."""
-        return f"wsi-pipeline {stage} {shlex.quote(self.name)}{more}"
+    def command(self, line: str) -> str:
+        """Return a command to type, the run in place of ``{}``."""
+        return f"wsi-pipeline {line.format(shlex.quote(self.name))}"
 
 
 def summary(known: Known) -> Section:
-    """Return what the run is, how much there is of it, and what it was made with."""
+    """Return what the run is and how much there is of it."""
     cohort = known.cohort
     done = cohort.with_status("done")
     mpps = sorted({f"{row['mpp']:.3g}" for row in done if row.get("mpp")})
@@ -60,8 +69,14 @@ def summary(known: Known) -> Section:
     return Section(
         name="summary",
         title="Summary",
-        parts=(Facts(items=tuple(facts)), *_state(known), _settings(known), _versions(known)),
+        parts=(Facts(items=tuple(facts)), *_state(known)),
     )
+
+
+def settings(known: Known) -> Section:
+    """Return what the run was asked to do and what made it."""
+    tables = Beside(tables=(_settings(known), _versions(known)))
+    return Section(name="settings", title="Settings and versions", parts=(tables,))
 
 
 def _counts(cohort: Cohort) -> list[tuple[str, str]]:
@@ -89,9 +104,8 @@ def _settings(known: Known) -> Table:
     for stage, summary_ in sorted(known.summaries.items()):
         settings = summary_.get("settings") or summary_.get("config") or {}
         rows += [(f"{stage}: {key}", _said(value)) for key, value in _flat(settings)]
-    caption = "Settings of tile, and of the commands that added columns"
+    caption = "Settings of tile, then of the commands that added columns"
     return Table(
-        name="settings",
         caption=caption,
         fields=(Field(label="setting"), Field(label="value")),
         rows=rows,
@@ -195,31 +209,19 @@ def slides(known: Known) -> Section:
 def labels_and_splits(known: Known) -> Section:
     """Return how many tiles, slides and patients each label and each part of the split has."""
     tiles = known.tiles
-    parts: list[Part] = []
-    if tiles is None or not tiles.has("label"):
-        parts.append(
-            Todo(
-                text="Tiles have no labels. Annotations become a column with",
-                command=known.command("label", " --annotations DIR"),
-            )
-        )
-    else:
-        parts.append(_counted(tiles, "label", "Labels"))
-    if tiles is None or not tiles.has("split"):
-        parts.append(
-            Todo(
-                text="Nothing is divided for training yet. Patients are, with",
-                command=known.command("split"),
-            )
-        )
-    else:
-        parts.append(_counted(tiles, "split", "Parts of the split"))
-        parts += [
-            _crossed(tiles, "split", name, what)
-            for name, what in (("label", "labels"), ("scanner", "scanners"), ("centre", "centres"))
-            if tiles.has(name)
-        ]
-    return Section(name="labels", title="Labels and split", parts=tuple(parts))
+    todos: list[Part] = []
+    counted: list[Table] = []
+    for name, (text, command) in _MISSING.items():
+        if tiles is None or not tiles.has(name):
+            todos.append(Todo(text=text, command=known.command(command)))
+        else:
+            counted.append(_counted(tiles, name, name.capitalize()))
+    crossed: list[Table] = []
+    if tiles is not None and tiles.has("split"):
+        named = (("label", "labels"), ("scanner", "scanners"), ("centre", "centres"))
+        crossed = [_crossed(tiles, "split", name, what) for name, what in named if tiles.has(name)]
+    shown = [Beside(tables=tuple(tables)) for tables in (counted, crossed) if tables]
+    return Section(name="labels", title="Labels and split", parts=(*shown, *todos))
 
 
 def _counted(tiles: RunTiles, name: str, caption: str) -> Table:
@@ -281,7 +283,7 @@ def quality(known: Known) -> Section:
     parts: list[Part] = []
     if tiles is None or not tiles.has("outlier"):
         text = "No tile has been looked at for blur, lost data, pen or folds. They are marked with"
-        parts.append(Todo(text=text, command=known.command("qc")))
+        parts.append(Todo(text=text, command=known.command("qc {}")))
         return Section(name="quality", title="Quality", parts=tuple(parts))
     marked = tiles.holds("outlier", "yes")
     parts += _left_with_none(tiles, marked)

@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from wsi_pipeline.labels.audited import PARTITION
-from wsi_pipeline.labels.density import Densities, densities
+from wsi_pipeline.labels.density import Densities, Pair, densities
 from wsi_pipeline.labels.leakage import Audit, audit
-from wsi_pipeline.report.parts import Curves, Field, Notice, Part, Section, Table, Todo
+from wsi_pipeline.report.parts import Beside, Curves, Field, Notice, Part, Section, Table, Todo
 from wsi_pipeline.stages.report_sections import Known
-from wsi_pipeline.stages.report_tiles import RunTiles
+from wsi_pipeline.stages.report_tiles import AUDITED, RunTiles
 
 _MOST_VALUES = 400_000
 """Tiles whose values are compared, evenly spaced: sorting millions for a curve shows nothing more."""
@@ -22,22 +22,24 @@ _CURVE_STEP = (
     4  # of 1024 places of a density: 256 are more than the figure has pixels between kinks
 )
 
-_AUDITED = (
-    *("slide_id", "patient_id", "x", "y", "width", "height", "crc32c"),
-    *("laplacian_var", "gray_mean", "red_mean", "green_mean", "blue_mean"),
-)
+_MOST_NAMED = 8
 
 
 def spread(known: Known, groups: list[str]) -> Section:
     """Return sharpness and colour of each group of the columns."""
     parts: list[Part] = []
-    missing = []
+    missing: list[str] = []
+    seen: dict[bytes, str] = {}
     for name in groups:
-        names = _groups_of(known, name)
-        if names is None:
+        found = _groups_of(known, name)
+        if found is None or known.tiles is None:
             missing.append(name)
-        elif known.tiles is not None:
-            parts += _compared(known.tiles, names, name)
+            continue
+        same = seen.setdefault(pd.factorize(found)[0].tobytes(), name)
+        if same != name:
+            parts.append(Notice(text=f"{name} divides the tiles as {same} does."))
+        else:
+            parts += _compared(known.tiles, found, name)
     if missing:
         columns = " or ".join(missing)
         text = (
@@ -91,14 +93,21 @@ def _shown(found: Densities, title: str, unit: str) -> Iterator[Part]:
         by_group={name: curve[::_CURVE_STEP] for name, curve in found.by_group.items()},
         log=found.log,
     )
-    for pair in found.far_apart():
-        text = (
-            f"{pair.first} and {pair.second} hardly overlap ({pair.overlap:.0%}) in {unit}: what is learnt "
-            "on one has not been seen on the other, and a network may tell them apart by this alone."
-        )
-        yield Notice(text=text, kind="warning")
-    yield _group_table(found, title)
-    yield _pair_table(found, title)
+    if far := found.far_apart():
+        yield Notice(text=_far_apart(far, unit), kind="warning")
+    yield Beside(tables=(_group_table(found, title), _pair_table(found, title)))
+
+
+def _far_apart(pairs: tuple[Pair, ...], unit: str) -> str:
+    named = [
+        f"{pair.first} and {pair.second} ({100 * pair.overlap:.0f} %)"
+        for pair in pairs[:_MOST_NAMED]
+    ]
+    more = f" and {len(pairs) - _MOST_NAMED} more pairs" if len(pairs) > _MOST_NAMED else ""
+    return (
+        f"{'; '.join(named)}{more} hardly overlap in {unit}: what is learnt on one has not been seen on the "
+        "other, and a network may tell them apart by this alone."
+    )
 
 
 def _group_table(found: Densities, title: str) -> Table:
@@ -137,9 +146,9 @@ def leakage(known: Known) -> Section:
         text = (
             "There is no split to audit. One that keeps patients together is made and audited with"
         )
-        parts: tuple[Part, ...] = (Todo(text=text, command=known.command("split")),)
+        parts: tuple[Part, ...] = (Todo(text=text, command=known.command("split {}")),)
     else:
-        names = [name for name in (*_AUDITED, *divided) if name in tiles.table.column_names]
+        names = [name for name in (*AUDITED, *divided) if name in tiles.table.column_names]
         frame = pd.DataFrame({name: _series(tiles, name) for name in names})
         parts = tuple(_audited(audit(frame, slides=pd.DataFrame(list(known.cohort.rows)))))
     return Section(name="leakage", title="Leakage audit", parts=parts)

@@ -4,6 +4,7 @@
   const THIN = "\u202f";
   const ALL = Number.MAX_SAFE_INTEGER;
   const NULL = 255;
+  const LONG_TEXT = 48;
   const PRINTED_ROWS = 2000;
   const MAPS_AT_ONCE = 12;
   const MAP_PX = 640;
@@ -92,6 +93,7 @@
       this.pager = new Pager({ what: "rows", size: 25, draw: () => this.draw() });
       this.heads = [...holder.querySelectorAll("thead th")];
       this.heads.forEach((head, at) => {
+        if (this.rows.length < 2) return;
         const sorter = make("button", { type: "button", textContent: head.textContent });
         sorter.addEventListener("click", () => this.sort(at));
         head.replaceChildren(sorter);
@@ -146,7 +148,8 @@
       return make("tr", {}, ...this.fields.map((field, place) => {
         const value = this.rows[at][place];
         const cell = make(place ? "td" : "th", { textContent: this.texts[at][place] });
-        cell.className = field.kind === "text" ? "text" : `number ${field.kind}`;
+        const long = this.texts[at][place].length > LONG_TEXT ? " long" : "";
+        cell.className = field.kind === "text" ? `text${long}` : `number ${field.kind}`;
         if (!place) cell.scope = "row";
         if (place && field.kind === "share" && value !== null) cell.style.setProperty("--share", Math.min(Math.max(value, 0), 1));
         if (!place && this.link) this.link(cell, this.texts[at][place]);
@@ -358,9 +361,10 @@
       const ramp = make("div", { className: "ramp", role: "img",
         "aria-label": `from dark for ${figure(scale.low)} to bright for ${figure(scale.high)}` });
       ramp.append(...scale.colours.map((colour) => { const step = make("span"); step.style.background = colour; return step; }));
-      const middle = scale.log ? "steps of equal ratio" : "equal steps";
+      const beyond = scale.low === 0 && scale.high === 1 ? "" : "; what lies beyond has the last colour";
+      const steps = (scale.log ? "steps of equal ratio" : "equal steps") + beyond;
       this.legend.replaceChildren(make("li", {}, figure(scale.low)), make("li", {}, ramp), make("li", {}, figure(scale.high)),
-        make("li", { className: "quiet" }, `${middle}; what lies beyond has the last colour`));
+        make("li", { className: "quiet" }, steps));
     }
     async draw() {
       const [first, end] = this.pager.window(this.fitting.length, this.slides.length);
