@@ -1,4 +1,4 @@
-"""Runs whose tables are invented, so that a page over any number of slides can be made without cutting any."""
+"""Runs whose tables are invented: a page over any number of slides without cutting any."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ LATER = (
 
 
 def write_run(folder: Path, *, slides: int, tiles: int, later: bool = True) -> RunDirectory:
-    """Write a run with so many slides of so many tiles each, with labels, quality and a split, without pixels."""
+    """Write a run of so many slides with so many tiles each, without pixels."""
     run = RunDirectory(path=folder)
     names = [f"slide_{number:04d}" for number in range(slides)]
     records = [_record(name, number, tiles) for number, name in enumerate(names)]
@@ -136,11 +136,8 @@ def _later(
 
 def _hills(random: np.random.Generator, side: int) -> NDArray[np.float64]:
     """Return a smooth surface between about -1 and 1, as tissue changes from place to place."""
-    coarse = random.normal(0, 0.7, (6, 6)).astype(np.float32)
-    hills: NDArray[np.float64] = np.asarray(
-        cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float64
-    )
-    return hills
+    coarse = random.normal(0, 0.7, (6, 6))
+    return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC))
 
 
 def _write_thumbnail(path: Path, number: int) -> None:

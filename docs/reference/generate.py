@@ -10,6 +10,7 @@ import typer
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,8 @@ def config_page() -> str:
         + "Every one of these changes the result, so all of them are in the digest that `run.json`,\n"
         + "`slides.parquet` and every manifest carry.\n\n"
         + _settings(TileConfig)
+        + "\n## report: what the page shows\n\n"
+        + _settings(ReportConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
