@@ -79,7 +79,7 @@ def same_tiles(table: AuditTable, parts: Codes, where: str) -> Iterator[Finding]
     if not table.has(*CONTENT):
         return
     known = table.tiles[list(CONTENT)].notna().all(axis=1).to_numpy(dtype=np.bool_)
-    known &= table.tiles["laplacian_var"].to_numpy(dtype=np.float64, na_value=0) > 0
+    known = known & (table.tiles["laplacian_var"].to_numpy(dtype=np.float64, na_value=0) > 0)
     keys = pd.util.hash_pandas_object(table.tiles.loc[known, list(CONTENT)], index=False)
     content = np.full(len(known), -1, dtype=np.int64)
     content[known] = pd.factorize(keys)[0]
