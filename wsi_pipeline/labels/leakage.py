@@ -172,9 +172,7 @@ def _overlaps(table: AuditTable, parts: Codes, where: str) -> Iterator[Finding]:
     if table.slide is None or not table.has(*FOOTPRINT):
         return
     own = table.slide.of_row
-    source = (
-        own if table.source is None else np.where(table.source >= 0, table.source + len(own), own)
-    )
+    source = _sources(table, own)
     several = in_several(source, parts)
     rows = np.flatnonzero(np.isin(source, list(several)) & (parts.of_row >= 0))
     rows = rows[np.argsort(source[rows], kind="stable")]
