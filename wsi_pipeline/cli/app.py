@@ -10,6 +10,7 @@ import typer
 
 from wsi_pipeline import __version__
 from wsi_pipeline.cli import compare, demo, doctor, info, report, status, tile, verify
+from wsi_pipeline.cli import compare, demo, doctor, info, split, status, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -29,6 +30,7 @@ app.command()(status.status)
 app.command()(status.missing)
 app.command()(verify.verify)
 app.command()(report.report)
+app.command()(split.split)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

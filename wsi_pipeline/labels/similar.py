@@ -7,6 +7,7 @@ picture of it, a pixel a tile. So it works without slides and without a store, a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,16 +16,17 @@ from wsi_pipeline.geometry import Boxes
 COLOURS = ("gray_mean", "saturation_mean", "red_mean")
 """Columns of the manifest that a picture is made of."""
 
-SIDE = 16
+SIDE = 32
 """Width and height of a picture, in cells."""
 
 LEAST_TILES = 30
 """Slides with fewer make pictures so coarse that different slides look the same."""
 
-ALIKE = 0.8
+ALIKE = 0.7
 """Correlation from which two slides are called alike: measured in docs/concepts/splits-and-leakage.md."""
 
 _SAME_SHAPE = 1.25  # sides of the tiled parts may differ by so much: tiles at the rim come and go
+_SOFT_CELLS = 0.7  # sigma; tells more copies from others than 0 or 1.2 do
 _AT_ONCE = 256  # slides compared with all others at a time
 
 
@@ -111,7 +113,7 @@ def _turned(
 
 
 def _painted(places: NDArray[np.float64], colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return means over cells, less the mean of the slide, ``(3, SIDE, SIDE)``.
+    """Return means over cells, less the mean of the slide, in units of its spread, ``(3, SIDE, SIDE)``.
 
     A tile counts in the four cells around its centre, by nearness: so the picture hardly changes where
     the grid of tiles begins a few pixels further.
@@ -132,4 +134,5 @@ def _painted(places: NDArray[np.float64], colours: NDArray[np.float32]) -> NDArr
     cells[held] = total[held] / weight[held, None]
     spread = np.maximum(cells[held].std(axis=0), 1e-6)
     cells[held] = (cells[held] - cells[held].mean(axis=0)) / spread
-    return cells.T.reshape(-1, SIDE, SIDE).astype(np.float32)  # (colours, rows, columns)
+    planes = cells.T.reshape(-1, SIDE, SIDE).astype(np.float32)  # (colours, rows, columns)
+    return np.stack([cv2.GaussianBlur(plane, (0, 0), _SOFT_CELLS) for plane in planes])
