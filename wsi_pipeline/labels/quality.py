@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.quality_config import QcConfig
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -72,11 +73,10 @@ def judge(tiles: pd.DataFrame, config: QcConfig) -> pd.DataFrame:
     """
     numbers = measure(tiles, config)
     seen = _beside(tiles, numbers)
+    measured = tiles["laplacian_var"].notna().to_numpy()
     for rule in RULES:
-        marks = (
-            rule.marks(seen, config) if getattr(config, rule.name) else np.zeros(len(tiles), bool)
-        )
-        numbers[f"qc_{rule.name}"] = marks
+        is_on = getattr(config, rule.name)
+        numbers[f"qc_{rule.name}"] = rule.marks(seen, config) & measured if is_on else False
     return with_outliers(numbers)
 
 
@@ -356,3 +356,17 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 """In the order in which ``outlier_reason`` names them."""
+
+
+def without_rules(names: Sequence[str]) -> dict[str, bool]:
+    """Return settings that switch rules off.
+
+    Raises
+    ------
+    ConfigError
+        There is no such rule.
+    """
+    known = [rule.name for rule in RULES]
+    if unknown := sorted(set(names) - set(known)):
+        raise ConfigError(f"unknown rule {', '.join(unknown)}; known are {', '.join(known)}")
+    return dict.fromkeys(names, False)
