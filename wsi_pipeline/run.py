@@ -6,8 +6,10 @@ from pathlib import Path
 
 from wsi_pipeline.calls import Pool
 from wsi_pipeline.compute.cluster import Cluster, open_pool, usable_cores
+from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
+from wsi_pipeline.stages.group_comparison import Comparison, compare_groups
 from wsi_pipeline.stages.qc import QcOptions, QcOutcome, qc_run
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
@@ -64,6 +66,14 @@ def qc(
         return qc_run(run_path, config, options=options)
     with _pool(cluster) as pool:
         return qc_run(run_path, config, options=options, pool=pool)
+
+
+def compare(
+    run_path: str | Path, config: CompareConfig, *, cluster: Cluster | None = None
+) -> Comparison:
+    """Compare groups of tiles; see ``stages.group_comparison.compare_groups``. Workers find stain vectors."""
+    with _pool(cluster) as pool:
+        return compare_groups(run_path, config, pool=pool)
 
 
 def _pool(cluster: Cluster | None) -> AbstractContextManager[Pool]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wsi_pipeline import __version__
-from wsi_pipeline.cli import compare, demo, doctor, info, qc, status, tile, verify
+from wsi_pipeline.cli import compare, compare_groups, demo, doctor, info, qc, status, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -29,6 +29,7 @@ app.command()(status.status)
 app.command()(status.missing)
 app.command()(verify.verify)
 app.command()(qc.qc)
+app.command("compare")(compare_groups.compare_groups)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wsi_pipeline.geometry import WHITE, Rgb
+from wsi_pipeline.geometry import Rgb
 
 SHEET_TILE_PX = 144
 _GAP_PX = 3
+_BETWEEN = 208  # gray, so that white tiles have an edge
 _CAPTION_PX = 30
 _LEAST_WIDTH_PX = 720  # room for the caption
 
@@ -26,7 +27,7 @@ def draw_contact_sheet(tiles: Sequence[Rgb], *, caption: str) -> Rgb:
     width = max(_LEAST_WIDTH_PX, columns * pitch + _GAP_PX)
     columns = max(columns, (width - _GAP_PX) // pitch)
     rows = max(1, math.ceil(len(tiles) / columns))
-    sheet = np.full((_CAPTION_PX + rows * pitch + _GAP_PX, width, 3), WHITE, np.uint8)
+    sheet = np.full((_CAPTION_PX + rows * pitch + _GAP_PX, width, 3), _BETWEEN, np.uint8)
     sheet[:_CAPTION_PX] = _caption(caption, width)
     for place, tile in enumerate(tiles):
         y = _CAPTION_PX + place // columns * pitch + _GAP_PX

@@ -1,7 +1,7 @@
 """Marks tiles of bad quality with a reason and never deletes one: ``wsi-pipeline qc``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +139,15 @@ def qc_run(
         _write(run, config, found)
     if not options.pictures:
         return found.outcome
-    kinds = _kinds(found.outcome, config)
-    return _with_problems(
-        found.outcome,
-        publish_pictures(
-            run, tile_config, found.judged, kinds=kinds, config=config, pool=pool or SerialPool()
-        ),
+    problems = publish_pictures(
+        run,
+        tile_config,
+        found.judged,
+        kinds=_kinds(found.outcome, config),
+        config=config,
+        pool=pool or SerialPool(),
     )
+    return replace(found.outcome, problems=(*found.outcome.problems, *problems))
 
 
 def _tile_config(run: RunDirectory) -> TileConfig:
@@ -252,6 +254,10 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 4)
 
 
+def _tiles(count: int) -> str:
+    return f"{count} tile{'' if count == 1 else 's'}"
+
+
 def _unjudged(records: Sequence[SlideRecord], config: QcConfig) -> list[str]:
     """Return which scanners have too few slides for the focus of one to be judged."""
     if not config.unfocused:
@@ -273,7 +279,7 @@ def _kinds(outcome: QcOutcome, config: QcConfig) -> tuple[Kind, ...]:
             name=f"cluster_{each.cluster:02d}",
             column="cluster",
             value=each.cluster,
-            says=f"cluster {each.cluster}: {each.tiles} tiles ({each.share:.1%}) of {each.slides} slides, "
+            says=f"cluster {each.cluster}: {_tiles(each.tiles)} ({each.share:.1%}), slides: {each.slides}, "
             f"median log10 sharpness {each.sharpness}{', marked' if each.marked else ''}",
         )
         for each in outcome.clusters
@@ -284,17 +290,9 @@ def _kinds(outcome: QcOutcome, config: QcConfig) -> tuple[Kind, ...]:
             name=f"rule_{rule.name}",
             column=f"qc_{rule.name}",
             value=1,
-            says=f"{rule.name}: {counts[rule.name]} tiles",
+            says=f"{rule.name}: {_tiles(counts[rule.name])}",
         )
         for rule in RULES
         if counts[rule.name] and getattr(config, rule.name)
     ]
     return (*clusters, *rules)
-
-
-def _with_problems(outcome: QcOutcome, problems: Sequence[str]) -> QcOutcome:
-    return QcOutcome(
-        slides=outcome.slides,
-        clusters=outcome.clusters,
-        problems=(*outcome.problems, *problems),
-    )
