@@ -50,7 +50,9 @@ def stain_figure(
 
 
 def _draw(axes: Axes, found: Densities, *, axis: str) -> None:
-    for number, group in enumerate(found.groups):  # a colour stays a group's where others have no values
+    for number, group in enumerate(
+        found.groups
+    ):  # a colour stays a group's where others have no values
         if group.name not in found.by_group:
             continue
         density = found.by_group[group.name]
