@@ -11,6 +11,7 @@ import typer
 from wsi_pipeline import __version__
 from wsi_pipeline.cli import compare, demo, doctor, info, report, status, tile, verify
 from wsi_pipeline.cli import compare, demo, doctor, info, split, status, tile, verify
+from wsi_pipeline.cli import compare, compare_groups, demo, doctor, info, qc, status, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -31,6 +32,8 @@ app.command()(status.missing)
 app.command()(verify.verify)
 app.command()(report.report)
 app.command()(split.split)
+app.command()(qc.qc)
+app.command("compare")(compare_groups.compare_groups)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
