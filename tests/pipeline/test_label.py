@@ -1,19 +1,15 @@
-"""``label``: shares and labels in the manifest, from every kind of source, and everything said that matters."""
+"""``label``: shares and labels in the manifest, from every kind of source, and all said that matters."""
 
-import gzip
 import json
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.pipeline.runs import Command, Drawn, manifest, tile
-from wsi_pipeline.config import TileConfig
+from tests.pipeline.annotating import labelled, rectangle, write_asap, write_geojson
+from tests.pipeline.runs import Command, Drawn, manifest
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.rules import LabelConfig
 from wsi_pipeline.stages.columns import read_summary
@@ -23,66 +19,14 @@ from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.verify import verify_run
 
 SLIDES = ("dark", "flat", "he", "plain")
-GRADES = {"dark": "0", "flat": "", "he": "2", "plain": "3"}
 
 
-@pytest.fixture(scope="module")
-def whole(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four slides of 900 x 700 px whose table has grades, and weights in two columns."""
-    folder = tmp_path_factory.mktemp("whole")
-    paths = (drawn.dark, drawn.flat, drawn.he, drawn.plain)
-    lines = [f"{path},{path.stem},P{path.stem},{GRADES[path.stem]},g{path.stem}" for path in paths]
-    header = "path,slide_id,patient_id,grade,group"
-    (folder / "slides.csv").write_text("\n".join([header, *lines]))
-    config = TileConfig(tile_size=128, min_tissue=0, edge="pad")
-    tile(folder / "RUN", folder / "slides.csv", config=config)
-    return folder / "RUN"
-
-
-@pytest.fixture
-def run(whole: Path, tmp_path: Path) -> Path:
-    shutil.copytree(whole, tmp_path / "RUN")
-    return tmp_path / "RUN"
-
-
-@pytest.fixture
-def drawings(tmp_path: Path) -> Path:
-    folder = tmp_path / "drawings"
-    folder.mkdir()
-    return folder
-
-
-def rectangle(name: str | None, x: float, y: float, width: float, height: float) -> dict[str, Any]:
-    """Return a Feature as QuPath writes it."""
-    corners = [[x, y], [x + width, y], [x + width, y + height], [x, y + height], [x, y]]
-    properties = {"classification": {"name": name}} if name else {}
-    return {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [corners]},
-        "properties": {"objectType": "annotation", **properties},
-    }
-
-
-def write_geojson(path: Path, features: Iterable[dict[str, Any]]) -> None:
-    data = json.dumps({"type": "FeatureCollection", "features": list(features)}).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-
-
-def write_asap(path: Path, group: str, corners: Iterable[tuple[float, float]]) -> None:
-    points = "".join(
-        f'<Coordinate Order="{number}" X="{x}" Y="{y}" />' for number, (x, y) in enumerate(corners)
-    )
-    path.write_text(
-        f'<?xml version="1.0"?><ASAP_Annotations><Annotations><Annotation Name="a" Type="Polygon" '
-        f'PartOfGroup="{group}" Color="#F4FA58"><Coordinates>{points}</Coordinates></Annotation>'
-        "</Annotations></ASAP_Annotations>"
-    )
-
-
-def left_half(rows: pd.DataFrame, *, edge: float = 450.0, canvas: tuple[int, int] = (900, 700)) -> Any:
+def left_half(
+    rows: pd.DataFrame, *, edge: float = 450.0, canvas: tuple[int, int] = (900, 700)
+) -> "pd.Series[float]":
     """Return each row's share of what is left of an edge and on the slide."""
-    across = np.clip(np.minimum(rows["x"] + rows["width"], edge) - rows["x"], 0, None)
-    down = np.minimum(rows["y"] + rows["height"], canvas[1]) - rows["y"]
+    across = ((rows["x"] + rows["width"]).clip(upper=edge) - rows["x"]).clip(lower=0)
+    down = (rows["y"] + rows["height"]).clip(upper=canvas[1]) - rows["y"]
     return across * down / (rows["width"] * rows["height"])
 
 
@@ -107,7 +51,13 @@ def test_every_kind_of_annotation_gives_the_same_shares(
     expected = np.where(share >= 0.5, "tumor", np.where(share == 0, "rest", "border"))
     assert rows["label"].tolist() == expected.tolist()
     assert {"tumor", "rest", "border"} == set(expected)
-    assert list(rows.columns[-5:]) == ["patient_id", "scanner", "centre", "label", "label_share_tumor"]
+    assert list(rows.columns[-5:]) == [
+        "patient_id",
+        "scanner",
+        "centre",
+        "label",
+        "label_share_tumor",
+    ]
     assert verify_run(run).findings == ()
     assert "tumor" in ended.out
     assert "all" in ended.out.splitlines()[-1]
@@ -137,15 +87,20 @@ def test_a_slide_without_an_annotation_is_unknown_and_not_negative(
     ended = wsi("label", run, "--annotations", drawings, "--unlabelled", "benign")
     assert ended.code == 0
     assert "note: slides without an annotation: 3 (dark, flat, plain)" in ended.err
-    rows = manifest(run).set_index("slide_id")
-    assert rows.loc["plain", ["label", "label_share_tumor"]].isna().to_numpy().all()
-    assert rows.loc["he", "label"].isin(["tumor", "benign"]).any()
+    assert labelled(run, "plain")[["label", "label_share_tumor"]].isna().to_numpy().all()
+    assert labelled(run, "he")["label"].isin(["tumor", "benign"]).any()
     ended = wsi(
-        "label", run, "--annotations", drawings, "--unlabelled", "benign", "--no-annotation", "nothing"
+        "label",
+        run,
+        "--annotations",
+        drawings,
+        "--unlabelled",
+        "benign",
+        "--no-annotation",
+        "nothing",
     )
-    rows = manifest(run).set_index("slide_id")
-    assert set(rows.loc["plain", "label"]) == {"benign"}
-    assert set(rows.loc["plain", "label_share_tumor"]) == {0.0}
+    assert set(labelled(run, "plain")["label"]) == {"benign"}
+    assert set(labelled(run, "plain")["label_share_tumor"]) == {0.0}
 
 
 def test_everything_odd_is_named_and_counted(run: Path, drawings: Path, wsi: Command) -> None:
@@ -190,7 +145,7 @@ def test_everything_odd_is_named_and_counted(run: Path, drawings: Path, wsi: Com
     }
     assert "note: he: shapes of the unknown class 'Ignore*': 1 left out" in ended.err
     assert "2, 1 of them wholly outside, the furthest by 4300 px" in ended.err
-    shares = manifest(run).query("slide_id == 'he'")
+    shares = labelled(run, "he")
     assert (shares["label_share_fat"] == 0).all()
     assert "label_share_Ignore*" not in shares
 
@@ -204,7 +159,7 @@ def test_holes_and_priorities_of_the_configuration_hold(run: Path, drawings: Pat
     write_geojson(drawings / "he.geojson", features)
     config = LabelConfig(annotations=str(drawings), holes=("Exclude",), priority=("tumor",))
     label_run(run, config)
-    rows = manifest(run).query("slide_id == 'he'")
+    rows = labelled(run, "he")
     whole = left_half(rows, edge=900)
     np.testing.assert_allclose(rows["label_share_stroma"], whole - left_half(rows), atol=1e-6)
     assert set(rows["label"].dropna()) == {"tumor"}
@@ -215,8 +170,18 @@ def test_a_slide_label_is_taken_by_every_tile(run: Path, wsi: Command) -> None:
     assert ended.code == 0
     assert "note: slides without a value in grade: 1 (flat)" in ended.err
     rows = manifest(run).drop_duplicates("slide_id").set_index("slide_id")
-    assert rows["label"].replace({np.nan: None}).to_dict() == {"dark": "0", "flat": None, "he": "2", "plain": "3"}
-    assert rows["label_value"].replace({np.nan: None}).to_dict() == {"dark": 0, "flat": None, "he": 2, "plain": 3}
+    assert rows["label"].replace({np.nan: None}).to_dict() == {
+        "dark": "0",
+        "flat": None,
+        "he": "2",
+        "plain": "3",
+    }
+    assert rows["label_value"].replace({np.nan: None}).to_dict() == {
+        "dark": 0,
+        "flat": None,
+        "he": 2,
+        "plain": 3,
+    }
     assert wsi("label", run, "--slide-label", "group").code == 0
     rows = manifest(run)
     assert (rows["label"] == "g" + rows["slide_id"].astype(str)).all()
@@ -253,9 +218,13 @@ def test_a_dry_run_writes_nothing(run: Path, drawings: Path, wsi: Command) -> No
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_the_table_names_annotations_relative_to_itself(drawn: Drawn, tmp_path: Path, wsi: Command) -> None:
+def test_the_table_names_annotations_relative_to_itself(
+    drawn: Drawn, tmp_path: Path, wsi: Command
+) -> None:
     (tmp_path / "study" / "outlines").mkdir(parents=True)
-    write_geojson(tmp_path / "study" / "outlines" / "first.json", [rectangle("tumor", 0, 0, 450, 700)])
+    write_geojson(
+        tmp_path / "study" / "outlines" / "first.json", [rectangle("tumor", 0, 0, 450, 700)]
+    )
     write_geojson(tmp_path / "study" / "plain.geojson", [rectangle("fat", 0, 0, 900, 700)])
     write_geojson(tmp_path / "study" / "he.geojson", [rectangle("stroma", 0, 0, 900, 700)])
     table = tmp_path / "study" / "slides.csv"
@@ -267,12 +236,11 @@ def test_the_table_names_annotations_relative_to_itself(drawn: Drawn, tmp_path: 
     assert ended.code == 1
     assert "failed: flat: annotation: the slide table names " in ended.err
     assert "lost.json, and there is no such file" in ended.err
-    rows = manifest(run).set_index("slide_id")
-    assert rows.loc["flat", "label_share_tumor"].isna().all()
-    assert rows.loc["he", "label_share_tumor"].max() == 1
+    assert labelled(run, "flat")["label_share_tumor"].isna().all()
+    assert labelled(run, "he")["label_share_tumor"].max() == 1
     ended = wsi("label", run, "--annotations", tmp_path / "study")
     assert "note: annotations without a slide in this run: 1 (he.geojson)" in ended.err
-    assert manifest(run).set_index("slide_id").loc["plain", "label_share_fat"].max() == 1
+    assert labelled(run, "plain")["label_share_fat"].max() == 1
 
 
 def test_a_run_that_somebody_works_on_is_left_alone(run: Path, wsi: Command) -> None:

@@ -42,7 +42,8 @@ def _numbers(values: object) -> object:
     if not isinstance(values, dict):
         return values
     return {
-        name: tuple(each) if isinstance(each, (list, tuple)) else (each,) for name, each in values.items()
+        name: tuple(each) if isinstance(each, (list, tuple)) else (each,)
+        for name, each in values.items()
     }
 
 

@@ -19,7 +19,7 @@ HOLE = [[2, 2], [4, 2], [4, 4], [2, 4], [2, 2]]
 
 
 def feature(
-    name: str | None = "tumor", kind: str = "Polygon", coordinates: Any = None
+    name: str | None = "tumor", kind: str = "Polygon", coordinates: object = None
 ) -> dict[str, Any]:
     """Return a Feature as QuPath writes it."""
     properties: dict[str, Any] = {"objectType": "annotation", "isLocked": True}
@@ -29,7 +29,7 @@ def feature(
     return {"type": "Feature", "id": "7b", "geometry": geometry, "properties": properties}
 
 
-def areas(content: Any) -> dict[str | None, float]:
+def areas(content: object) -> dict[str | None, float]:
     found = read_geojson(json.dumps(content).encode())
     return dict(zip(found.names, shapely.area(found.shapes).tolist(), strict=True))
 
@@ -45,20 +45,24 @@ def areas(content: Any) -> dict[str | None, float]:
         feature(" tumor "),
     ],
 )
-def test_every_wrapping_of_a_feature_is_read(wrapped: Any) -> None:
+def test_every_wrapping_of_a_feature_is_read(wrapped: object) -> None:
     assert areas(wrapped) == {"tumor": 100}
 
 
 def test_a_derived_class_has_its_names_side_by_side() -> None:
     derived = feature(None)
     derived["properties"]["classification"] = {"names": ["Tumor", "Positive"], "color": [1, 2, 3]}
-    assert areas([derived, feature("Tumor: Negative")]).keys() == {"Tumor: Positive", "Tumor: Negative"}
+    assert areas([derived, feature("Tumor: Negative")]).keys() == {
+        "Tumor: Positive",
+        "Tumor: Negative",
+    }
 
 
 @pytest.mark.parametrize(
-    "unnamed", [{}, {"classification": None}, {"classification": {}}, {"classification": {"name": " "}}, None]
+    "unnamed",
+    [{}, {"classification": None}, {"classification": {}}, {"classification": {"name": " "}}, None],
 )
-def test_a_shape_without_a_class_has_no_name(unnamed: Any) -> None:
+def test_a_shape_without_a_class_has_no_name(unnamed: object) -> None:
     assert areas([{**feature(None), "properties": unnamed}]) == {None: 100}
 
 
@@ -67,7 +71,10 @@ def test_holes_parts_and_collections_are_kept() -> None:
     collection = feature("c")
     collection["geometry"] = {
         "type": "GeometryCollection",
-        "geometries": [{"type": "Polygon", "coordinates": far}, {"type": "Point", "coordinates": [1, 1]}],
+        "geometries": [
+            {"type": "Polygon", "coordinates": far},
+            {"type": "Point", "coordinates": [1, 1]},
+        ],
     }
     content = [
         feature("a", coordinates=[SQUARE, HOLE]),
@@ -118,19 +125,37 @@ def test_a_file_of_nothing_is_an_annotation_of_nothing() -> None:
         (b'{"type": "Topology"}', "got 'Topology'|got Topology"),
         (b'{"type": "FeatureCollection"}', "expected a FeatureCollection"),
         (b"[3]", "feature 1: expected a Feature, got '3'"),
-        (json.dumps([feature(), feature(coordinates="x")]).encode(), "feature 2: expected a Polygon"),
+        (
+            json.dumps([feature(), feature(coordinates="x")]).encode(),
+            "feature 2: expected a Polygon",
+        ),
         (json.dumps([feature(coordinates=[])]).encode(), "feature 1: expected the rings"),
         (json.dumps([feature(coordinates=[7])]).encode(), "expected corners"),
         (json.dumps([feature(coordinates=[[["a", "b"]] * 4])]).encode(), "expected corners"),
         (json.dumps([feature(coordinates=[[[1], [2], [3]]])]).encode(), "expected corners"),
         (json.dumps([feature(coordinates=[[[1, 2], [2], [3, 4]]])]).encode(), "expected corners"),
-        (json.dumps([feature(coordinates=[[[1, None], [2, 2], [3, 4]]])]).encode(), "expected corners"),
-        (json.dumps([feature(coordinates=[[[1, float("nan")], [2, 2], [3, 4]]])]).encode(), "got nan"),
-        (json.dumps([feature(coordinates=[[[1, 1e300], [2, 2], [3, 4]]])]).encode(), "expected corners up"),
-        (json.dumps([feature(coordinates=[[[1, 10**400], [2, 2], [3, 4]]])]).encode(), "expected corners"),
+        (
+            json.dumps([feature(coordinates=[[[1, None], [2, 2], [3, 4]]])]).encode(),
+            "expected corners",
+        ),
+        (
+            json.dumps([feature(coordinates=[[[1, float("nan")], [2, 2], [3, 4]]])]).encode(),
+            "got nan",
+        ),
+        (
+            json.dumps([feature(coordinates=[[[1, 1e300], [2, 2], [3, 4]]])]).encode(),
+            "expected corners up",
+        ),
+        (
+            json.dumps([feature(coordinates=[[[1, 10**400], [2, 2], [3, 4]]])]).encode(),
+            "expected corners",
+        ),
         (json.dumps([feature(kind="Circle")]).encode(), "got 'Circle'"),
         (json.dumps([{**feature(), "geometry": "POLYGON"}]).encode(), "expected a geometry"),
-        (json.dumps([{**feature(), "properties": {"classification": 3}}]).encode(), "name of a class"),
+        (
+            json.dumps([{**feature(), "properties": {"classification": 3}}]).encode(),
+            "name of a class",
+        ),
     ],
 )
 def test_what_is_broken_is_refused_by_number(content: bytes, message: str) -> None:
@@ -153,7 +178,7 @@ def test_a_cut_off_archive_is_refused(tmp_path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_an_archive_that_grows_without_end_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, packed: bool
 ) -> None:
     monkeypatch.setattr(annotations, "MOST_BYTES", 1000)
     path = tmp_path / "a.geojson.gz"
@@ -164,10 +189,12 @@ def test_an_archive_that_grows_without_end_is_refused(
 
 def asap(*annotations: str) -> bytes:
     """Return ASAP's XML around annotations."""
-    groups = '<AnnotationGroups><Group Name="tumor" PartOfGroup="None" Color="#f00"/></AnnotationGroups>'
+    groups = (
+        '<AnnotationGroups><Group Name="tumor" PartOfGroup="None" Color="#f00"/></AnnotationGroups>'
+    )
     inside = "".join(annotations)
-    text = f'<?xml version="1.0"?><ASAP_Annotations><Annotations>{inside}</Annotations>{groups}</ASAP_Annotations>'
-    return text.encode()
+    text = f"<ASAP_Annotations><Annotations>{inside}</Annotations>{groups}</ASAP_Annotations>"
+    return f'<?xml version="1.0"?>{text}'.encode()
 
 
 def drawn(kind: str, corners: list[tuple[float, float]], group: str = "tumor") -> str:
@@ -187,7 +214,11 @@ CORNERS: list[tuple[float, float]] = [(0, 0), (10, 0), (10, 10), (0, 10)]
 
 def test_asap_groups_are_the_names_and_corners_go_by_their_order() -> None:
     found = read_asap(
-        asap(drawn("Polygon", CORNERS), drawn("Rectangle", CORNERS, "_2"), drawn("Polygon", CORNERS, "None"))
+        asap(
+            drawn("Polygon", CORNERS),
+            drawn("Rectangle", CORNERS, "_2"),
+            drawn("Polygon", CORNERS, "None"),
+        )
     )
     assert found.names == ("tumor", "_2", None)
     assert shapely.area(found.shapes).tolist() == [100, 100, 100]
@@ -196,7 +227,9 @@ def test_asap_groups_are_the_names_and_corners_go_by_their_order() -> None:
 
 def test_a_spline_goes_through_its_corners_and_bulges_between_them() -> None:
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    circle = [(float(x), float(y)) for x, y in 100 * np.stack([np.cos(angles), np.sin(angles)], axis=1)]
+    circle = [
+        (float(x), float(y)) for x, y in 100 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    ]
     smooth = read_asap(asap(drawn("Spline", circle))).shapes[0]
     flat = read_asap(asap(drawn("Polygon", circle))).shapes[0]
     assert flat.area < smooth.area
@@ -206,7 +239,12 @@ def test_a_spline_goes_through_its_corners_and_bulges_between_them() -> None:
 
 def test_asap_points_and_lines_are_counted() -> None:
     found = read_asap(
-        asap(drawn("Dot", [(1, 1)]), drawn("PointSet", CORNERS), drawn("Measurement", CORNERS[:2]), drawn("Polygon", CORNERS[:2]))
+        asap(
+            drawn("Dot", [(1, 1)]),
+            drawn("PointSet", CORNERS),
+            drawn("Measurement", CORNERS[:2]),
+            drawn("Polygon", CORNERS[:2]),
+        )
     )
     assert len(found.shapes) == 0
     assert found.without_area == {
@@ -226,7 +264,10 @@ def test_asap_points_and_lines_are_counted() -> None:
         (asap(drawn("Polygon", CORNERS).replace(' X="10"', "", 1)), "expected X and Y"),
         (asap(drawn("Polygon", CORNERS).replace('"10"', '"ten"', 1)), "expected X and Y"),
         (asap(drawn("Polygon", CORNERS).replace('"10"', '"inf"', 1)), "expected corners up to"),
-        (b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "b">]><ASAP_Annotations/>', "without DOCTYPE"),
+        (
+            b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "b">]><ASAP_Annotations/>',
+            "without DOCTYPE",
+        ),
     ],
 )
 def test_asap_that_is_broken_is_refused(data: bytes, message: str) -> None:

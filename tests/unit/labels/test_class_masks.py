@@ -1,5 +1,7 @@
 """Masks of classes: exact at any resolution, read in blocks, refused where they are no masks of the slide."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,20 +33,22 @@ def picture(seed: int, width: int, height: int, *, top: int = 5) -> NDArray[np.u
 
 
 def grid(side: int, stride: int) -> Boxes:
-    places = [(x, y) for y in range(0, CANVAS.height, stride) for x in range(0, CANVAS.width, stride)]
+    places = [
+        (x, y) for y in range(0, CANVAS.height, stride) for x in range(0, CANVAS.width, stride)
+    ]
     return np.array([(x, y, side, side) for x, y in places], dtype=np.int32)
 
 
-def write_tiff(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
+def write_tiff(path: Path, pixels: NDArray[Any], **given: object) -> Path:
     with tifffile.TiffWriter(path) as writer:
-        options = {"tile": (64, 64), "compression": "deflate", "metadata": None, **options}
-        writer.write(pixels, **options)
+        options: dict[str, Any] = {"tile": (64, 64), "compression": "deflate", "metadata": None}
+        writer.write(pixels, **{**options, **given})
     return path
 
 
-def found_in(path: Path, tiles: Boxes, **asked: Any) -> dict[str, NDArray[np.float32]]:
-    settings_ = {"frame0": WHOLE, "canvas0": CANVAS, "values": VALUES, "channel": None, **asked}
-    return dict(mask_shares(path, tiles, **settings_).shares)
+def found_in(path: Path, tiles: Boxes, **given: object) -> dict[str, NDArray[np.float32]]:
+    asked: dict[str, Any] = {"frame0": WHOLE, "canvas0": CANVAS, "values": VALUES, "channel": None}
+    return dict(mask_shares(path, tiles, **{**asked, **given}).shares)
 
 
 def enlarged(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -70,7 +74,12 @@ def counted(whole: NDArray[np.uint8], tiles: Boxes, values: tuple[int, ...]) -> 
     kind=st.sampled_from(["tiles", "strips", "png"]),
 )
 def test_shares_are_those_of_counting_pixels(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, scale: int, side: int, stride: int, kind: str
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    scale: int,
+    side: int,
+    stride: int,
+    kind: str,
 ) -> None:
     pixels = picture(seed, CANVAS.width // scale, CANVAS.height // scale)
     folder = tmp_path_factory.mktemp("mask")
@@ -175,11 +184,11 @@ def test_pictures_of_few_bits_give_the_values_that_were_written(tmp_path: Path, 
 
 def write_png_of_bits(path: Path, pixels: NDArray[np.uint8], bits: int) -> None:
     """Write a gray PNG of so many bits a pixel, which Pillow reads and does not write."""
-    import struct
-    import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     height, width = pixels.shape
     each = np.unpackbits(pixels[..., None], axis=2)[..., 8 - bits :]  # (height, width, bits)
@@ -208,14 +217,18 @@ def test_every_kind_of_whole_numbers_is_read(tmp_path: Path, dtype: type[np.gene
 def test_a_mask_of_any_scale_and_rounding_has_the_shape_of_its_slide(
     width: int, height: int, scale: float, rounding: Callable[[float], float]
 ) -> None:
-    size_px = Size(width=max(1, int(rounding(width / scale))), height=max(1, int(rounding(height / scale))))
+    size_px = Size(
+        width=max(1, int(rounding(width / scale))), height=max(1, int(rounding(height / scale)))
+    )
     check_shape(size_px, Box(x=0, y=0, width=width, height=height))
 
 
 @pytest.mark.parametrize("size", [(480, 640), (640, 470), (160, 123), (320, 120)])
 def test_a_mask_of_another_shape_is_refused_with_both(size: tuple[int, int]) -> None:
     size_px = Size(width=size[0], height=size[1])
-    with pytest.raises(UnfitMaskError, match=rf"640 x 480 px, at any scale, got {size[0]} x {size[1]} px"):
+    with pytest.raises(
+        UnfitMaskError, match=rf"640 x 480 px, at any scale, got {size[0]} x {size[1]} px"
+    ):
         check_shape(size_px, WHOLE)
 
 
@@ -233,7 +246,13 @@ def test_lossy_broken_and_unfit_files_are_refused(tmp_path: Path) -> None:
     }
     write_tiff(tmp_path / "jpeg.tif", gray, compression="jpeg")
     write_tiff(tmp_path / "float.tif", gray.astype(np.float32))
-    write_tiff(tmp_path / "stack.tif", np.stack([gray] * 5), photometric="minisblack", volumetric=True, tile=(1, 64, 64))
+    write_tiff(
+        tmp_path / "stack.tif",
+        np.stack([gray] * 5),
+        photometric="minisblack",
+        volumetric=True,
+        tile=(1, 64, 64),
+    )
     (tmp_path / "text.tif").write_text("no mask")
     (tmp_path / "text.png").write_text("no mask")
     Image.fromarray(gray).save(tmp_path / "whole.png")
@@ -268,7 +287,9 @@ def test_no_tiles_are_no_trouble(tmp_path: Path) -> None:
     assert {name: len(each) for name, each in found.items()} == {"stroma": 0, "cancer": 0}
 
 
-@pytest.mark.skipif(not REAL_SLIDES.exists(), reason="the real slides are not beside this repository")
+@pytest.mark.skipif(
+    not REAL_SLIDES.exists(), reason="the real slides are not beside this repository"
+)
 def test_a_real_mask_is_counted_as_it_is() -> None:
     path = REAL_SLIDES / "label_mask_pyramid.tif"
     whole = tifffile.imread(path)
@@ -289,4 +310,6 @@ def test_a_real_mask_is_counted_as_it_is() -> None:
         if x % 4 == 0 and y % 4 == 0:
             part = whole[y // 4 : y // 4 + 256, x // 4 : x // 4 + 256]
             for name, wanted in values.items():
-                assert found.shares[name][number] == pytest.approx(np.isin(part, wanted).sum() / 256**2, abs=1e-6)
+                assert found.shares[name][number] == pytest.approx(
+                    np.isin(part, wanted).sum() / 256**2, abs=1e-6
+                )

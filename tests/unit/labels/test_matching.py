@@ -59,7 +59,13 @@ def test_what_is_nobodys_is_named_and_what_is_no_annotation_is_not() -> None:
 
 @given(
     ids=st.sets(st.sampled_from(["a", "b", "a_mask", "c.x"]), min_size=1),
-    files=st.sets(st.builds(str.__add__, st.sampled_from(["a", "b", "a_mask", "a_mask_mask", "c.x", "d"]), st.sampled_from(ENDINGS))),
+    files=st.sets(
+        st.builds(
+            str.__add__,
+            st.sampled_from(["a", "b", "a_mask", "a_mask_mask", "c.x", "d"]),
+            st.sampled_from(ENDINGS),
+        )
+    ),
 )
 def test_every_file_has_one_slide_or_none(ids: set[str], files: set[str]) -> None:
     found = matched(named(*sorted(ids)), files)

@@ -22,16 +22,21 @@ from wsi_pipeline.labels.rules import (
 
 CLASSES = ("a", "b", "c")
 tables = st.lists(
-    st.tuples(*[st.sampled_from([0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0])] * 3), min_size=1, max_size=20
+    st.tuples(*[st.sampled_from([0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0])] * 3),
+    min_size=1,
+    max_size=20,
 )
 thresholds = st.sampled_from([0.01, 0.1, 0.25, 0.5, 1.0])
 
 
 def columns(table: list[tuple[float, ...]]) -> dict[str, Shares]:
-    return {name: np.array(each, dtype=np.float32) for name, each in zip(CLASSES, zip(*table, strict=True), strict=True)}
+    return {
+        name: np.array(each, dtype=np.float32)
+        for name, each in zip(CLASSES, zip(*table, strict=True), strict=True)
+    }
 
 
-def one(shares: tuple[float, ...], **settings: Any) -> int:
+def one(shares: tuple[float, ...], **settings: object) -> int:
     """Return the choice for one tile."""
     return int(chosen(columns([shares]), CLASSES, make_config(LabelConfig, settings))[0])
 
@@ -48,7 +53,9 @@ def test_the_rule_is_what_its_sentence_says(
             assert CLASSES[choice] == first[0]
         elif may:
             largest = max(shares[CLASSES.index(name)] for name in may)
-            assert choice == next(i for i, name in enumerate(CLASSES) if name in may and shares[i] == largest)
+            assert choice == next(
+                i for i, name in enumerate(CLASSES) if name in may and shares[i] == largest
+            )
         else:
             assert choice == (UNLABELLED if sum(shares) == 0 else MIXED)
 
@@ -59,7 +66,8 @@ def test_a_higher_threshold_never_labels_more_tiles(
 ) -> None:
     low, high = sorted((low, high))
     labelled = [
-        chosen(columns(table), CLASSES, LabelConfig(threshold=threshold)) >= 0 for threshold in (low, high)
+        chosen(columns(table), CLASSES, LabelConfig(threshold=threshold)) >= 0
+        for threshold in (low, high)
     ]
     assert (labelled[1] <= labelled[0]).all()
 
@@ -83,7 +91,11 @@ def test_little_of_the_classes_may_count_as_none() -> None:
 
 def test_names_become_classes_as_the_settings_say() -> None:
     config = LabelConfig(classes=("cancer", "stroma"), rename={"Tumor": "cancer"})
-    assert [class_of(name, config) for name in ("Tumor", "stroma", "Blood")] == ["cancer", "stroma", None]
+    assert [class_of(name, config) for name in ("Tumor", "stroma", "Blood")] == [
+        "cancer",
+        "stroma",
+        None,
+    ]
     assert class_of("Blood", LabelConfig()) == "Blood"
 
 
@@ -95,7 +107,12 @@ def test_all_classes_are_known_before_the_columns_are_written() -> None:
 
 
 def test_a_file_and_flags_give_both_configurations() -> None:
-    values = {"mask_values": {"a": 1, "b": [2, 3]}, "classes": ["a", "b"], "priority": "b, a", "workers": 3}
+    values = {
+        "mask_values": {"a": 1, "b": [2, 3]},
+        "classes": ["a", "b"],
+        "priority": "b, a",
+        "workers": 3,
+    }
     what, how = label_configs(values)
     assert what.mask_values == {"a": (1,), "b": (2, 3)}
     assert what.priority == ("b", "a")
@@ -115,7 +132,10 @@ def test_a_file_and_flags_give_both_configurations() -> None:
         ({"classes": ["a\n"]}, "classes: expected names"),
         ({"classes": ["a", "a"]}, "classes: expected each one once, got a, a"),
         ({"priority": "a,a"}, "priority: expected each one once"),
-        ({"mask_values": {"a": 1, "b": [1, 2]}}, "mask_values: expected each one once, got 1, 1, 2"),
+        (
+            {"mask_values": {"a": 1, "b": [1, 2]}},
+            "mask_values: expected each one once, got 1, 1, 2",
+        ),
         ({"mask_values": {"a": "one"}}, "mask_values: expected lines"),
         ({"mask_values": 3}, "mask_values: expected lines"),
         ({"classes": ["a"], "priority": ["b"]}, "priority: expected one of the classes a, got b"),
