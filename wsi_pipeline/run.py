@@ -11,6 +11,9 @@ from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
 from wsi_pipeline.stages.group_comparison import Comparison, compare_groups
 from wsi_pipeline.stages.qc import QcOptions, QcOutcome, qc_run
+from wsi_pipeline.labels.rules import LabelConfig
+from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
+from wsi_pipeline.stages.label import LabelOutcome, label_run
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
 from wsi_pipeline.stages.verify import VerifyOutcome, verify_run
@@ -74,6 +77,17 @@ def compare(
     """Compare groups of tiles; see ``stages.group_comparison.compare_groups``. Workers find stain vectors."""
     with _pool(cluster) as pool:
         return compare_groups(run_path, config, pool=pool)
+def label(
+    run_path: str | Path,
+    config: LabelConfig,
+    *,
+    dry_run: bool = False,
+    cluster: Cluster | None = None,
+    observer: Observer | None = None,
+) -> LabelOutcome:
+    """Give every tile its shares and label; see ``stages.label.label_run``."""
+    with _pool(cluster) as pool:
+        return label_run(run_path, config, dry_run=dry_run, pool=pool, observer=observer)
 
 
 def _pool(cluster: Cluster | None) -> AbstractContextManager[Pool]:
