@@ -8,12 +8,11 @@ from wsi_pipeline.calls import Pool
 from wsi_pipeline.compute.cluster import Cluster, open_pool, usable_cores
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
-from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
-from wsi_pipeline.stages.group_comparison import Comparison, compare_groups
-from wsi_pipeline.stages.qc import QcOptions, QcOutcome, qc_run
 from wsi_pipeline.labels.rules import LabelConfig
 from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
+from wsi_pipeline.stages.group_comparison import Comparison, compare_groups
 from wsi_pipeline.stages.label import LabelOutcome, label_run
+from wsi_pipeline.stages.qc import QcOptions, QcOutcome, qc_run
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
 from wsi_pipeline.stages.verify import VerifyOutcome, verify_run
@@ -77,6 +76,8 @@ def compare(
     """Compare groups of tiles; see ``stages.group_comparison.compare_groups``. Workers find stain vectors."""
     with _pool(cluster) as pool:
         return compare_groups(run_path, config, pool=pool)
+
+
 def label(
     run_path: str | Path,
     config: LabelConfig,

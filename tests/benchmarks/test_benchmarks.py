@@ -10,7 +10,18 @@ import openslide
 import pandas as pd
 import pytest
 
-from tests.benchmarks import engines, make, memory, parts, read, scale, stubs, subjects, tile
+from tests.benchmarks import (
+    engines,
+    make,
+    memory,
+    parts,
+    read,
+    reporting,
+    scale,
+    stubs,
+    subjects,
+    tile,
+)
 from tests.benchmarks.measure import Plan, judged, not_measured, report, usage_of
 from tests.benchmarks.peers import PeerMissingError
 from tests.benchmarks.repeating import write_repeating
@@ -245,3 +256,9 @@ def test_a_slide_without_pixels_has_rows_that_a_person_can_query(tmp_path: Path)
     assert (rows["x"].max(), rows["y"].max()) == (19 * 819, 14 * 819)
     assert rows["laplacian_var"].nunique() == 300
     assert rows.drop(columns="reason").notna().to_numpy().all()
+
+
+def test_a_page_is_measured_as_a_person_makes_it(tmp_path: Path) -> None:
+    results = list(reporting.results(tmp_path, Plan(quick=True, runs=1)))
+    assert [result.unit for result in results] == ["MB", "s", "MiB"]
+    assert results[0].holds

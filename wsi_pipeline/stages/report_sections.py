@@ -149,16 +149,18 @@ def problems(known: Known) -> Section:
         parts.append(table)
     if noted := [row for row in known.cohort.with_status("done") if row.get("reason")]:
         parts.append(_reasons_of_slides(noted, "noted", "Done, with something to be known"))
-    for stage, said in sorted(known.summaries.items()):
-        if found := _problems_of(said):
-            said_rows = [(stage, text) for text in found[:_MOST_REASONS]]
-            fields = (Field(label="command"), Field(label="what it said"))
-            parts.append(
-                Table(name=f"{stage}-problems", caption=f"{stage}", fields=fields, rows=said_rows)
-            )
+    noted_by = [
+        (stage, text)
+        for stage, said in sorted(known.summaries.items())
+        for text in _problems_of(said)[:_MOST_REASONS]
+    ]
     if not parts:
         text = "No slide failed, none was left out, and every tile could be read."
         parts.append(Notice(text=text, kind="good"))
+    if noted_by:
+        fields = (Field(label="command"), Field(label="what it said"))
+        caption = "What later commands found worth saying"
+        parts.append(Table(name="said", caption=caption, fields=fields, rows=noted_by))
     return Section(name="problems", title="Failures and reasons", parts=tuple(parts))
 
 
@@ -194,11 +196,15 @@ def _unreadable(tiles: RunTiles) -> Table | None:
 
 
 def _problems_of(said: Mapping[str, Any]) -> list[str]:
-    """Return the sentences that a stage left about what it could not do, whatever it calls them."""
-    found = said.get("problems") or said.get("warnings") or []
-    if isinstance(found, Mapping):
-        return [f"{key}: {_said(value)}" for key, value in found.items() if value]
-    return [_said(each) for each in found] if isinstance(found, list) else [_said(found)]
+    """Return the sentences that a command left about what it found odd or could not do."""
+    found = [_said(each) for each in said.get("problems") or []]
+    found += [f"{what}: {_said(names)}" for what, names in (said.get("lists") or {}).items()]
+    for slide in said.get("slides") or []:
+        findings = [each["text"] for each in slide.get("findings") or []]
+        found += [
+            f"{slide['slide_id']}: {each}" for each in (slide.get("reason"), *findings) if each
+        ]
+    return found
 
 
 def slides(known: Known) -> Section:
@@ -287,7 +293,7 @@ def quality(known: Known) -> Section:
         return Section(name="quality", title="Quality", parts=tuple(parts))
     marked = tiles.holds("outlier", "yes")
     parts += _left_with_none(tiles, marked)
-    parts += [_by_rule(tiles, marked), _by_slide(tiles, marked)]
+    parts += [_by_rule(tiles, marked), _by_slide(tiles, marked), *_clusters(known)]
     return Section(name="quality", title="Quality", parts=tuple(parts))
 
 
@@ -344,6 +350,24 @@ def _by_slide(tiles: RunTiles, marked: "np.ndarray[Any, Any]") -> Table:
         *(Field(label=rule, kind="number") for rule in rules),
     ]
     return Table(name="outliers", caption="The same, by slide", fields=tuple(fields), rows=rows)
+
+
+def _clusters(known: Known) -> list[Part]:
+    found = known.summaries.get("qc", {}).get("clusters") or []
+    if not found:
+        return []
+    fields = (
+        Field(label="cluster", kind="number"),
+        Field(label="tiles", kind="number"),
+        Field(label="share", kind="share"),
+        Field(label="slides", kind="number"),
+        Field(label="sharpness, log10", kind="number", digits=2),
+        Field(label="marked"),
+    )
+    names = ("cluster", "tiles", "share", "slides", "sharpness", "marked")
+    rows = [tuple(each.get(name) for name in names) for each in found]
+    caption = "Clusters of tiles with alike metrics; a picture of each is in RUN/qc"
+    return [Table(name="clusters", caption=caption, fields=fields, rows=rows)]
 
 
 def _grouped(value: float) -> str:
