@@ -147,7 +147,7 @@ def test_labels_marks_and_parts_are_counted(run: RunDirectory) -> None:
     assert rows_of(html, "rules")["blur"]["tiles"] == tiles["qc_blur"].sum()
     assert rows_of(html, "outliers")["he"]["outliers"] == 3
     assert "Left without a single good tile: dark." in html
-    assert "label: threshold" in html
+    assert "Settings of label" in html
     assert "one of them" in html
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ def summary(known: Known) -> Section:
 
 def settings(known: Known) -> Section:
     """Return what the run was asked to do and what made it."""
-    tables = Beside(tables=(_settings(known), _versions(known)))
+    tables = Beside(tables=(*_settings(known), _versions(known)))
     return Section(name="settings", title="Settings and versions", parts=(tables,))
 
 
@@ -97,23 +97,14 @@ def _state(known: Known) -> list[Part]:
     return [Notice(text=text, kind="warning")]
 
 
-def _settings(known: Known) -> Table:
-    config = known.about.get("config", {})
-    rows = [(str(key), _said(value)) for key, value in config.items()]
-    rows.append(("digest of these", str(known.about.get("config_digest", ""))))
-    for stage, summary_ in sorted(known.summaries.items()):
-        settings = summary_.get("settings") or summary_.get("config") or {}
-        rows += [(f"{stage}: {key}", _said(value)) for key, value in _flat(settings)]
-    caption = "Settings of tile, then of the commands that added columns"
-    return Table(
-        caption=caption,
-        fields=(Field(label="setting"), Field(label="value")),
-        rows=rows,
-    )
-
-
-def _flat(settings: object) -> list[tuple[str, object]]:
-    return list(settings.items()) if isinstance(settings, Mapping) else []
+def _settings(known: Known) -> Iterator[Table]:
+    """Yield a table for each command that has made something of the run."""
+    for command, about in (("tile", known.about), *sorted(known.summaries.items())):
+        values = about.get("config") or about.get("settings") or {}
+        rows = [(str(key), _said(value)) for key, value in values.items()]
+        rows.append(("digest of these", _said(about.get("config_digest"))))
+        fields = (Field(label="setting"), Field(label="value"))
+        yield Table(caption=f"Settings of {command}", fields=fields, rows=rows)
 
 
 def _versions(known: Known) -> Table:

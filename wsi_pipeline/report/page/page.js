@@ -105,7 +105,7 @@
       window.addEventListener("afterprint", () => this.draw());
     }
     addTools() {
-      if (this.rows.length <= 10) return;
+      if (this.rows.length <= this.pager.size) return;
       const search = make("input", { type: "search", placeholder: "words in any column", autocomplete: "off" });
       search.addEventListener("input", () => this.filter(search.value));
       const size = make("select", {}, ...[25, 50, 100, 500].map((count) => make("option", { value: count, textContent: count })));
