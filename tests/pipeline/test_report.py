@@ -15,6 +15,7 @@ from tests.pipeline.runs import Command, Drawn, manifest, tile
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.report.settings import ReportConfig
+from wsi_pipeline.slides.drawn import write_pyramid
 from wsi_pipeline.stages import columns
 from wsi_pipeline.stages.columns import add_columns, words
 from wsi_pipeline.stages.report import report_run
@@ -208,6 +209,21 @@ def test_a_run_of_which_nothing_is_done_still_has_a_page(tmp_path: Path) -> None
     html = html_of(tmp_path / "RUN")
     assert "No slide is done." in html
     assert rows_of(html, "failed-slides").keys() == {"broken"}
+
+
+def test_slides_without_tiles_have_a_page_too(tmp_path: Path) -> None:
+    blank = np.full((600, 700, 3), 243, dtype=np.uint8)
+    write_pyramid(tmp_path / "blank.tif", blank, mpp=0.5)
+    tile(tmp_path / "RUN", tmp_path / "blank.tif")
+    html = html_of(tmp_path / "RUN")
+    assert rows_of(html, "cohort")["blank"]["tiles"] == 0
+    assert "0 tiles" in rows_of(html, "noted-slides")["blank"]["reason"]
+
+
+def test_a_run_under_way_is_said_to_be(run: RunDirectory) -> None:
+    about = json.loads(run.run_json.read_text(encoding="utf-8"))
+    run.run_json.write_text(json.dumps({**about, "ended": None}), encoding="utf-8")
+    assert "The last tile command has not ended" in html_of(run.path)
 
 
 def test_extremes_are_the_extremes(run: RunDirectory) -> None:
