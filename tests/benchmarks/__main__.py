@@ -5,12 +5,18 @@ import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import read, scale, splitting, tile
+from tests.benchmarks import likeness, read, scale, splitting, tile
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
 
-BENCHMARKS = {"tile": tile.run, "read": read.run, "scale": scale.run, "split": splitting.run}
+BENCHMARKS = {
+    "tile": tile.run,
+    "read": read.run,
+    "scale": scale.run,
+    "split": splitting.run,
+    "alike": likeness.run,
+}
 
 
 def main() -> None:

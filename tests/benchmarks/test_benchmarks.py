@@ -10,7 +10,19 @@ import openslide
 import pandas as pd
 import pytest
 
-from tests.benchmarks import engines, make, memory, parts, read, scale, stubs, subjects, tile
+from tests.benchmarks import (
+    engines,
+    likeness,
+    make,
+    memory,
+    parts,
+    read,
+    scale,
+    splitting,
+    stubs,
+    subjects,
+    tile,
+)
 from tests.benchmarks.measure import Plan, judged, not_measured, report, usage_of
 from tests.benchmarks.peers import PeerMissingError
 from tests.benchmarks.repeating import write_repeating
@@ -245,3 +257,20 @@ def test_a_slide_without_pixels_has_rows_that_a_person_can_query(tmp_path: Path)
     assert (rows["x"].max(), rows["y"].max()) == (19 * 819, 14 * 819)
     assert rows["laplacian_var"].nunique() == 300
     assert rows.drop(columns="reason").notna().to_numpy().all()
+
+
+def test_splits_are_timed_and_weighed(tmp_path: Path) -> None:
+    found = {each.name: each for each in splitting.results(tmp_path, Plan(quick=True, runs=1))}
+    assert found["split: split"].against.startswith("14220 tiles of 36 slides")
+    assert all(each.value and each.value > 0 for each in found.values())
+    imbalances = {each.name: each.value or 0 for each in splitting.balance(cohorts=3)}
+    ours, theirs, chance = imbalances.values()
+    assert ours < theirs < chance
+
+
+def test_copies_of_slides_look_more_alike_than_others(tmp_path: Path) -> None:
+    results = likeness.results(tmp_path, drawn=2, sides_um=(48,), real=())
+    found = {each.name: each for each in results}
+    copies = found["alike: JPEG quality 55, tiles of 48 um"]
+    assert min(copies.spread) > max(found["alike: another slide, tiles of 48 um"].spread)
+    assert len(found) == 1 + len(likeness.copies(np.zeros((8, 8, 3), dtype=np.uint8)))
