@@ -12,12 +12,14 @@ import pytest
 
 from tests.benchmarks import (
     engines,
+    likeness,
     make,
     memory,
     parts,
     read,
     reporting,
     scale,
+    splitting,
     stubs,
     subjects,
     tile,
@@ -262,3 +264,20 @@ def test_a_page_is_measured_as_a_person_makes_it(tmp_path: Path) -> None:
     results = list(reporting.results(tmp_path, Plan(quick=True, runs=1)))
     assert [result.unit for result in results] == ["MB", "s", "MiB"]
     assert results[0].holds
+
+
+def test_splits_are_timed_and_weighed(tmp_path: Path) -> None:
+    found = {each.name: each for each in splitting.results(tmp_path, Plan(quick=True, runs=1))}
+    assert found["split: split"].against.startswith("14220 tiles of 36 slides")
+    assert all(each.value and each.value > 0 for each in found.values())
+    imbalances = {each.name: each.value or 0 for each in splitting.balance(cohorts=3)}
+    ours, theirs, chance = imbalances.values()
+    assert ours < theirs < chance
+
+
+def test_copies_of_slides_look_more_alike_than_others(tmp_path: Path) -> None:
+    results = likeness.results(tmp_path, drawn=2, sides_um=(48,), real=())
+    found = {each.name: each for each in results}
+    copies = found["alike: JPEG quality 55, tiles of 48 um"]
+    assert min(copies.spread) > max(found["alike: another slide, tiles of 48 um"].spread)
+    assert len(found) == 1 + len(likeness.copies(np.zeros((8, 8, 3), dtype=np.uint8)))
