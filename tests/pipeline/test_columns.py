@@ -121,7 +121,7 @@ def test_only_the_stage_that_may_changes_status_and_no_other_column(run: RunDire
         add_columns(
             run,
             "qc",
-            lambda _, table: {"x": table.column("y")},
+            lambda _, table: {"x": table.column("y").combine_chunks()},
             slide_ids=SLIDES,
             about={},
         )
