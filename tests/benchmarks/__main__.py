@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import likeness, read, reporting, scale, splitting, tile
+from tests.benchmarks import dataset, likeness, read, reporting, scale, splitting, tile
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "split": splitting.run,
     "report": reporting.run,
     "alike": likeness.run,
+    "dataset": dataset.run,
 }
 
 
