@@ -1,16 +1,16 @@
-"""``python -m tests.benchmarks [tile|read|scale] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
+"""``python -m tests.benchmarks [NAME …] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import read, scale, tile
+from tests.benchmarks import label, read, scale, tile
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
 
-BENCHMARKS = {"tile": tile.run, "read": read.run, "scale": scale.run}
+BENCHMARKS = {"tile": tile.run, "read": read.run, "scale": scale.run, "label": label.run}
 
 
 def main() -> None:
