@@ -10,11 +10,11 @@ import typer
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
-from wsi_pipeline.report.settings import ReportConfig
-from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
-from wsi_pipeline.schema import QC_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Column
+from wsi_pipeline.labels.rules import LabelConfig
+from wsi_pipeline.report.settings import ReportConfig
+from wsi_pipeline.schema import LABEL_COLUMNS, QC_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Column
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +34,9 @@ def config_page() -> str:
         + _settings(TileConfig)
         + "\n## report: what the page shows\n\n"
         + _settings(ReportConfig)
+        + "\n## label: what is read, and the rule\n\n"
+        + "All of these are in `RUN/label.json` with their digest ([the rule](../concepts/labels.md)).\n\n"
+        + _settings(LabelConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
         + "\n## qc: what is marked\n\n"
@@ -59,6 +62,8 @@ def column_dictionary() -> str:
         + _columns(TILE_COLUMNS)
         + "\n### What qc adds\n\n"
         + _columns(QC_COLUMNS)
+        + "\n`label` adds:\n\n"
+        + _columns(LABEL_COLUMNS)
         + "\n## slides.parquet: one row per slide\n\n"
         + _columns(SLIDE_COLUMNS)
         + "\nThe further columns of the slide table that the user gave follow these.\n"
@@ -108,6 +113,7 @@ def _settings(kind: type[Config]) -> str:
     for name, field in kind.model_fields.items():
         default = "none" if field.default in (None, ()) else field.default
         default = ", ".join(default) if isinstance(default, tuple) else default
+        default = "none" if field.default in (None, (), {}) else field.default
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")
         rows += f"| `{name}` | {default} | {expected} | {field.description} |\n"

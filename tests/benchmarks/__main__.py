@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import dataset, likeness, read, reporting, scale, splitting, tile
+from tests.benchmarks import dataset, label, likeness, read, reporting, scale, splitting, tile
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "report": reporting.run,
     "alike": likeness.run,
     "dataset": dataset.run,
+    "label": label.run,
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.benchmarks import (
     engines,
+    label,
     likeness,
     make,
     memory,
@@ -281,3 +282,13 @@ def test_copies_of_slides_look_more_alike_than_others(tmp_path: Path) -> None:
     copies = found["alike: JPEG quality 55, tiles of 48 um"]
     assert min(copies.spread) > max(found["alike: another slide, tiles of 48 um"].spread)
     assert len(found) == 1 + len(likeness.copies(np.zeros((8, 8, 3), dtype=np.uint8)))
+
+
+def test_labels_are_measured_from_file_to_manifest(tmp_path: Path) -> None:
+    found = {each.name: each for each in label.results(tmp_path, label.QUICK, runs=1)}
+    assert all(each.value and each.value > 0 for each in found.values())
+    assert found["label: polygons"].bar == 10
+    rows = pd.read_parquet(tmp_path / "run" / "manifest")
+    assert len(rows) == 240
+    assert set(rows["label"].dropna()) <= {"tumor", "stroma", "necrosis"}
+    assert rows["label_share_tumor"].notna().all()
