@@ -1,7 +1,7 @@
 """Curves as SVG: readable without colours, in light and dark, on paper and to a screen reader."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,11 @@ MOST_CURVES = 8
 
 def curves_svg(curves: Curves) -> str:
     """Return a figure of densities, one line per group, with its key below."""
-    names = sorted(curves.by_group)[:MOST_CURVES]
+    order = curves.groups or tuple(sorted(curves.by_group))
+    names = {name: at for at, name in enumerate(order[:MOST_CURVES]) if name in curves.by_group}
     lines = "".join(
         element("path", "", class_=f"curve curve-{place}", d=_line(curves, curves.by_group[name]))
-        for place, name in enumerate(names)
+        for name, place in names.items()
     )
     said = f"{curves.title}: density of {curves.unit} for {', '.join(names)}"
     svg = element(
@@ -38,10 +39,8 @@ def curves_svg(curves: Curves) -> str:
     )
 
 
-def _key(names: list[str], *, left_out: int) -> str:
-    items = "".join(
-        element("li", _sample(place) + escaped(name)) for place, name in enumerate(names)
-    )
+def _key(names: Mapping[str, int], *, left_out: int) -> str:
+    items = "".join(element("li", _sample(place) + escaped(name)) for name, place in names.items())
     more = element("li", f"and {left_out} more, in the table only") if left_out > 0 else ""
     return element("figcaption", element("ul", items + more, class_="key"))
 

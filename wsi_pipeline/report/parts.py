@@ -99,6 +99,8 @@ class Curves:
     by_group: Mapping[str, NDArray[np.float64]]
     """Density of each group, ``(points,)``; any scale, the same for all."""
     log: bool
+    groups: tuple[str, ...] = ()
+    """All groups in order, also those without a curve here: a group's line is the same in every figure."""
 
     def __post_init__(self) -> None:
         for name, curve in self.by_group.items():

@@ -1,5 +1,6 @@
 """How sharpness and colour are spread in each scanner and centre, and who must not be in two parts."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.labels.audited import PARTITION
 from wsi_pipeline.labels.density import Densities, Pair, densities
 from wsi_pipeline.labels.leakage import Audit, audit
+from wsi_pipeline.labels.stain import optical_density
 from wsi_pipeline.report.parts import Beside, Curves, Field, Notice, Part, Section, Table, Todo
 from wsi_pipeline.stages.report_sections import Known
 from wsi_pipeline.stages.report_tiles import AUDITED, RunTiles
@@ -39,7 +41,7 @@ def spread(known: Known, groups: list[str]) -> Section:
         if same != name:
             parts.append(Notice(text=f"{name} divides the tiles as {same} does."))
         else:
-            parts += _compared(known.tiles, found, name)
+            parts += _compared(known, known.tiles, found, name)
     if missing:
         columns = " or ".join(missing)
         text = (
@@ -70,19 +72,37 @@ def _groups_of(known: Known, name: str) -> pd.Categorical | None:
     return pd.Categorical.from_codes(at.tolist() if len(at) == 0 else at, categories=words)  # type: ignore[call-overload,no-any-return]
 
 
-def _compared(tiles: RunTiles, groups: pd.Categorical, name: str) -> Iterator[Part]:
+def _compared(known: Known, tiles: RunTiles, groups: pd.Categorical, name: str) -> Iterator[Part]:
     step = max(1, -(-len(groups) // _MOST_VALUES))
-    red, green, blue = (tiles.numbers(f"{each}_mean") for each in ("red", "green", "blue"))
-    for title, unit, values, log in (
-        ("Sharpness", "laplacian_var", tiles.numbers("laplacian_var"), True),
-        ("Redness", "red_mean - (green_mean + blue_mean) / 2", red - (green + blue) / 2, False),
-        ("Brightness", "gray_mean, 0 to 255", tiles.numbers("gray_mean"), False),
-    ):
-        found = densities(values[::step], groups[::step], log=log)
+    ok = tiles.holds("status", "ok")
+    for title, unit, values, log in _measures(known, tiles):
+        found = densities(np.where(ok, values, np.nan)[::step], groups[::step], log=log)
         if len(found.by_group) > 1:
             yield from _shown(found, f"{title} by {name}", unit)
     if step > 1:
         yield Notice(text=f"Of the tiles, every {step}th one was compared by {name}.")
+    yield Todo(
+        text="Stain vectors, more colours and pictures for papers come from",
+        command=known.command(f"compare {{}} --by {shlex.quote(name)}"),
+    )
+
+
+def _measures(
+    known: Known, tiles: RunTiles
+) -> Iterator[tuple[str, str, NDArray[np.float64], bool]]:
+    """Yield title, unit and value of every tile, and whether the axis is logarithmic.
+
+    The optical density is to first order, of brightfield slides only.
+    """
+    yield "Sharpness", "laplacian_var", tiles.numbers("laplacian_var"), True
+    dark = {str(row["slide_id"]) for row in known.cohort.rows if row.get("dark_field")}
+    brightfield = np.array([slide_id not in dark for slide_id in tiles.slide_ids], dtype=np.bool_)
+    bright = np.repeat(brightfield, np.diff(tiles.starts))
+    for channel in ("red", "green", "blue"):
+        mean = tiles.numbers(f"{channel}_mean")
+        density, _ = optical_density(mean, np.zeros_like(mean))
+        unit = f"mean optical density of {channel} light"
+        yield f"Density of {channel}", unit, np.where(bright, density, np.nan), False
 
 
 def _shown(found: Densities, title: str, unit: str) -> Iterator[Part]:
@@ -92,6 +112,7 @@ def _shown(found: Densities, title: str, unit: str) -> Iterator[Part]:
         grid=found.grid[::_CURVE_STEP],
         by_group={name: curve[::_CURVE_STEP] for name, curve in found.by_group.items()},
         log=found.log,
+        groups=tuple(group.name for group in found.groups),
     )
     if far := found.far_apart():
         yield Notice(text=_far_apart(far, unit), kind="warning")
@@ -111,7 +132,9 @@ def _far_apart(pairs: tuple[Pair, ...], unit: str) -> str:
 
 
 def _group_table(found: Densities, title: str) -> Table:
-    numbers = [Field(label=label, kind="number", digits=1) for label in ("25 %", "median", "75 %")]
+    digits = 1 if found.log else 3  # sharpness goes to hundreds, optical density hardly past 1
+    quartiles = ("25 %", "median", "75 %")
+    numbers = [Field(label=label, kind="number", digits=digits) for label in quartiles]
     return Table(
         caption=f"{title}: quartiles",
         fields=(Field(label="group"), Field(label="tiles", kind="number"), *numbers),

@@ -147,6 +147,15 @@ def test_curves_stay_in_their_frame(curves: list[list[float]], *, log: bool) -> 
     assert all(0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT for x, y in points)
 
 
+def test_a_group_has_the_same_line_in_every_figure() -> None:
+    grid = np.array([0.0, 1.0])
+    svg = curves_svg(
+        Curves(title="t", unit="u", grid=grid, by_group={"b": grid}, log=False, groups=("a", "b"))
+    )
+    assert set(re.findall(r"curve-\d", svg)) == {"curve-1"}
+    assert "</svg>b</li>" in svg
+
+
 def test_a_curve_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a: expected \(3,\) values, got \(2,\)"):
         Curves(title="", unit="", grid=np.ones(3), by_group={"a": np.ones(2)}, log=False)
