@@ -6,7 +6,9 @@ from pathlib import Path
 
 from wsi_pipeline.calls import Pool
 from wsi_pipeline.compute.cluster import Cluster, open_pool, usable_cores
+from wsi_pipeline.labels.rules import LabelConfig
 from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
+from wsi_pipeline.stages.label import LabelOutcome, label_run
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
 from wsi_pipeline.stages.verify import VerifyOutcome, verify_run
@@ -48,6 +50,19 @@ def verify(
     """Re-read a run and say what does not agree; see ``stages.verify.verify_run``."""
     with _pool(cluster) as pool:
         return verify_run(run_path, pool=pool, observer=observer)
+
+
+def label(
+    run_path: str | Path,
+    config: LabelConfig,
+    *,
+    dry_run: bool = False,
+    cluster: Cluster | None = None,
+    observer: Observer | None = None,
+) -> LabelOutcome:
+    """Give every tile its shares and label; see ``stages.label.label_run``."""
+    with _pool(cluster) as pool:
+        return label_run(run_path, config, dry_run=dry_run, pool=pool, observer=observer)
 
 
 def _pool(cluster: Cluster | None) -> AbstractContextManager[Pool]:

@@ -159,7 +159,7 @@ SLIDE_WORDS = ("patient_id", "scanner", "centre")
 """Columns of slides.parquet that every later stage copies into the manifest, where it is queried."""
 
 STAGE_COLUMNS = {
-    "label": ("label", "label_share_*"),
+    "label": ("label", "label_value", "label_share_*"),
     "qc": ("outlier", "outlier_reason", "cluster", "qc_*"),
     "split": ("split", "split_*", "fold", "fold_*"),
 }

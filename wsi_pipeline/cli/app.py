@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from wsi_pipeline import __version__
-from wsi_pipeline.cli import compare, demo, doctor, info, status, tile, verify
+from wsi_pipeline.cli import compare, demo, doctor, info, label, status, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -28,6 +28,7 @@ app.command()(tile.tile)
 app.command()(status.status)
 app.command()(status.missing)
 app.command()(verify.verify)
+app.command()(label.label)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
