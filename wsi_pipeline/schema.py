@@ -165,6 +165,55 @@ STAGE_COLUMNS = {
 }
 """Columns of the manifest by the stage that writes them, as patterns; they follow tiling's in this order."""
 
+STAGE_CHANGES = {"qc": ("status", "reason")}
+"""Columns of tiling that a later stage writes anew, in their place."""
+
+QC_COLUMNS = _columns(
+    ("outlier", pa.bool_(), "A rule or a marked cluster says so; status is then outlier"),
+    (
+        "outlier_reason",
+        _WORD,
+        'Names of the rules and the marked cluster, joined by "; "; null where there is none',
+    ),
+    (
+        "cluster",
+        pa.int16(),
+        "Cluster of tiles with alike metrics, 0 the least sharp; null without metrics or clusters",
+    ),
+    (
+        "qc_sharpness",
+        pa.float32(),
+        "log10 of laplacian_var / (1 - background): sharpness over tissue; null with too little tissue",
+    ),
+    (
+        "qc_blur_slide_z",
+        pa.float32(),
+        "Spreads of qc_sharpness above the median of the slide's tiles",
+    ),
+    ("qc_blur_scanner_z", pa.float32(), "The same against all tiles of the scanner"),
+    (
+        "qc_unfocused_z",
+        pa.float32(),
+        "The slide's median of qc_sharpness against those of the scanner's slides; null with too few slides",
+    ),
+    ("qc_white_excess", pa.float32(), "Share of white pixels beyond padding and glass"),
+    (
+        "qc_fold_z",
+        pa.float32(),
+        "The smaller of two: spreads darker (gray_q25) and more saturated (saturation_q75) than the slide",
+    ),
+    ("qc_ink", _WORD, "green, blue, black or red; null where nothing is written"),
+    ("qc_blur", pa.bool_(), "Less sharp than slide and scanner, or far less than the scanner"),
+    ("qc_unfocused", pa.bool_(), "All of the slide is out of focus against its scanner's"),
+    ("qc_black", pa.bool_(), "Black pixels: data were lost"),
+    ("qc_white", pa.bool_(), "White pixels that are neither glass nor padding"),
+    ("qc_pen", pa.bool_(), "Ink covers tissue"),
+    ("qc_background", pa.bool_(), "Nearly all glass"),
+    ("qc_fold", pa.bool_(), "Darker and more saturated than the slide: tissue lies double"),
+    ("qc_gray", pa.bool_(), "Without colour"),
+)
+"""What ``qc`` adds to manifest/SLIDE.parquet."""
+
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
     """Return the Arrow schema of a table."""

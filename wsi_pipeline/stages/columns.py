@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from wsi_pipeline.files import publish_bytes, remove_file, remove_tree
 from wsi_pipeline.remote import is_remote
-from wsi_pipeline.schema import SLIDE_WORDS, STAGE_COLUMNS
+from wsi_pipeline.schema import SLIDE_WORDS, STAGE_CHANGES, STAGE_COLUMNS
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
 from wsi_pipeline.tables import read_table, table_metadata, write_table
 
@@ -44,7 +44,8 @@ def add_columns(
     stage
         Its name, a key of ``schema.STAGE_COLUMNS``, which says what columns are its own.
     columns
-        Slide and table to columns of the table's length; called from several threads.
+        Slide and table to columns of the table's length; called from several threads. Of tiling's
+        columns it may give those that ``schema.STAGE_CHANGES`` names, which stay where they are.
     slide_ids
         Slides that get them: all that are done, or later readers find nulls.
     about
@@ -99,17 +100,19 @@ def words(values: Iterable[str | None]) -> "pa.Array[Any]":
 
 
 def _refuse_foreign(stage: str, columns: Columns) -> None:
-    foreign = [name for name in columns if _owner(name) != stage]
+    changed = STAGE_CHANGES.get(stage, ())
+    foreign = [name for name in columns if _owner(name) != stage and name not in changed]
     if foreign:
         raise ValueError(f"{stage}: expected columns of its own, got {', '.join(foreign)}")
 
 
 def _changed(table: pa.Table, stage: str, added: Columns) -> pa.Table:
     """Return a table with a stage's columns in their place: the same whichever stage came first."""
+    changed = STAGE_CHANGES.get(stage, ())
     kept: dict[str, Any] = {
         name: table.column(name)
         for name in table.column_names
-        if name not in added and _owner(name) != stage
+        if name in changed or (name not in added and _owner(name) != stage)
     }
     together = {**kept, **added}
     names = sorted(together, key=_rank)  # stable: within a rank as they come
