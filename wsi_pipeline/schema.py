@@ -213,6 +213,28 @@ QC_COLUMNS = _columns(
     ("qc_gray", pa.bool_(), "Without colour"),
 )
 """What ``qc`` adds to manifest/SLIDE.parquet."""
+SPLIT_COLUMNS = _columns(
+    ("split", _WORD, "train, validation or test; split_2 and so on of further repeats"),
+    (
+        "fold",
+        pa.int8(),
+        "Fold in which the tile is the validation part, from 0; null in the test part; fold_2 and so on",
+    ),
+)
+"""What split adds to the manifest."""
+
+SPLIT_TABLE_COLUMNS = _columns(
+    ("slide_id", pa.string(), "The slide"),
+    ("patient_id", pa.string(), "Its patient; null where unknown"),
+    ("group", pa.string(), "What was not divided: names of patients, slides or centres"),
+    ("repeat", pa.int16(), "Number of the draw, from 1"),
+    ("split", pa.string(), "train, validation or test"),
+    ("fold", pa.int8(), "Fold from 0; null without folds and in the test part"),
+    ("scanner", pa.string(), "As in slides.parquet"),
+    ("centre", pa.string(), "As in slides.parquet"),
+    ("tiles", pa.int32(), "Tiles of the slide"),
+)
+"""One row per slide and repeat, in splits.parquet and splits.csv."""
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

@@ -11,6 +11,7 @@ import typer
 from wsi_pipeline import __version__
 from wsi_pipeline.cli import compare, demo, doctor, info, label, status, tile, verify
 from wsi_pipeline.cli import compare, compare_groups, demo, doctor, info, qc, status, tile, verify
+from wsi_pipeline.cli import compare, demo, doctor, info, split, status, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -32,6 +33,7 @@ app.command()(verify.verify)
 app.command()(label.label)
 app.command()(qc.qc)
 app.command("compare")(compare_groups.compare_groups)
+app.command()(split.split)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
