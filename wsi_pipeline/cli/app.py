@@ -12,6 +12,7 @@ from wsi_pipeline import __version__
 from wsi_pipeline.cli import compare, demo, doctor, info, label, status, tile, verify
 from wsi_pipeline.cli import compare, compare_groups, demo, doctor, info, qc, status, tile, verify
 from wsi_pipeline.cli import compare, demo, doctor, info, split, status, tile, verify
+from wsi_pipeline.cli import compare, demo, doctor, info, report, status, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -34,6 +35,7 @@ app.command()(label.label)
 app.command()(qc.qc)
 app.command("compare")(compare_groups.compare_groups)
 app.command()(split.split)
+app.command()(report.report)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

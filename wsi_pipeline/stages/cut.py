@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -29,13 +28,12 @@ from wsi_pipeline.files import (
 from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.provenance import code_version
 from wsi_pipeline.remote import is_url
-from wsi_pipeline.report.overlay import draw_overlay
 from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
 from wsi_pipeline.slides.open import open_source
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
 from wsi_pipeline.slides.staging import staged
+from wsi_pipeline.stages.pictures import overlay_bytes, thumbnail_bytes
 from wsi_pipeline.stages.plan import (
-    Picture,
     TilePlan,
     no_tiles_reason,
     plan_slide,
@@ -62,8 +60,6 @@ from wsi_pipeline.store.writer import checksum, publish_array, write_shard
 from wsi_pipeline.tables import read_table, table_metadata, table_of, write_table
 from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
-
-OVERLAY_QUALITY = 88
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +226,13 @@ def clear_slide(run: RunDirectory, slide_id: str) -> None:
     """Remove all of a slide, its record first: what is not done must not look done."""
     # Its beginning too, else units would be used again whose shards are gone.
     begun = run.work(slide_id) / "begun.json"
-    for path in (run.record(slide_id), begun, run.manifest(slide_id), run.overlay(slide_id)):
+    for path in (
+        run.record(slide_id),
+        begun,
+        run.manifest(slide_id),
+        run.overlay(slide_id),
+        run.thumbnail(slide_id),
+    ):
         remove_file(path)
     remove_tree(run.array(slide_id))
     remove_tree(run.work(slide_id))
@@ -311,10 +313,11 @@ def _publish(job: SlideJob, plan: TilePlan, table: pa.Table, about: dict[str, An
         _refuse_lost_shards(run.array(slide_id), layout)
         publish_array(run.array(slide_id), layout)
     picture = read_picture(_plan_path(job))
-    overlay = _overlay_bytes(
+    overlay = overlay_bytes(
         plan, picture, _unreadable(table), slide_id=slide_id, mpp0=about["mpp_x"]
     )
     publish_bytes(run.overlay(slide_id), overlay)
+    publish_bytes(run.thumbnail(slide_id), thumbnail_bytes(picture))
     metadata = {
         "schema_version": SCHEMA_VERSION,
         "config_digest": job.config.digest(),
@@ -333,23 +336,6 @@ def _refuse_lost_shards(array: Path, layout: ArrayLayout) -> None:
             f"{len(lost)} of its shards {'is' if len(lost) == 1 else 'are'} gone, the first {lost[0]}: "
             "something else removes files of this run; run the same command again"
         )
-
-
-def _overlay_bytes(
-    plan: TilePlan, picture: Picture, bad: list[int], *, slide_id: str, mpp0: float | None
-) -> bytes:
-    scale = np.array([picture.downsample_x, picture.downsample_y] * 2)
-    offset0 = np.array([picture.x0, picture.y0, 0, 0])
-    drawn = draw_overlay(
-        picture.rgb,
-        tissue=picture.tissue,
-        boxes=np.round((plan.footprints0 - offset0) / scale).astype(np.int32),
-        bad=bad,
-        caption=f"{slide_id}   {plan.tiles} of {plan.grid_tiles} tiles, {plan.tissue_share:.0%} tissue",
-        um_per_px=None if mpp0 is None else mpp0 * picture.downsample_x,
-    )
-    bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, OVERLAY_QUALITY])[1].tobytes()
 
 
 def _unit_done(part: pa.Table) -> UnitDone:

@@ -78,6 +78,15 @@ class RunDirectory:
         """Return the picture of a slide with its tissue and tiles."""
         return self.overlays / f"{slide_id}.jpg"
 
+    @property
+    def thumbnails(self) -> Path:
+        """One small picture per slide with nothing drawn in, for the report."""
+        return self.state / "thumbnails"
+
+    def thumbnail(self, slide_id: str) -> Path:
+        """Return the small picture of a slide's scanned part; runs of older versions have none."""
+        return self.thumbnails / f"{slide_id}.jpg"
+
     def record(self, slide_id: str) -> Path:
         """Return a slide's record; where it says done, everything else is in place."""
         return self.records / f"{slide_id}.json"

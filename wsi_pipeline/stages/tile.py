@@ -109,7 +109,7 @@ def _sweep(tiling: Tiling) -> None:
     """
     run = tiling.run
     kept = (run.state / "tries", run.records)
-    folders = (run.path, run.state, run.store, run.manifests, run.overlays, *kept)
+    folders = (run.path, run.state, run.store, run.manifests, run.overlays, run.thumbnails, *kept)
     found = [path for folder in folders for path in temporaries(folder)]
     alone = tiling.lease is not None and tiling.lease.is_alone(run)  # asked after they were found
     sweep(found, unless_in_use=not alone)
