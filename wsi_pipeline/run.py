@@ -7,6 +7,8 @@ from pathlib import Path
 from wsi_pipeline.calls import Pool
 from wsi_pipeline.compute.cluster import Cluster, open_pool, usable_cores
 from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
+from wsi_pipeline.stages.import_tiles import ImportConfig, ImportOutcome
+from wsi_pipeline.stages.import_tiles import import_tiles as import_on
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
 from wsi_pipeline.stages.verify import VerifyOutcome, verify_run
@@ -48,6 +50,22 @@ def verify(
     """Re-read a run and say what does not agree; see ``stages.verify.verify_run``."""
     with _pool(cluster) as pool:
         return verify_run(run_path, pool=pool, observer=observer)
+
+
+def import_tiles(
+    source: str | Path,
+    run_path: str | Path,
+    settings: ImportConfig,
+    *,
+    overwrite: bool = False,
+    cluster: Cluster | None = None,
+    observer: Observer | None = None,
+) -> ImportOutcome:
+    """Store existing tiles as a run, an array a call; see ``stages.import_tiles.import_tiles``."""
+    with _pool(cluster) as pool:
+        return import_on(
+            source, run_path, settings, overwrite=overwrite, pool=pool, observer=observer
+        )
 
 
 def _pool(cluster: Cluster | None) -> AbstractContextManager[Pool]:

@@ -155,6 +155,9 @@ SLIDE_COLUMNS = _columns(
 """One row per slide, in slides.parquet; the columns of the user's slide table follow."""
 
 
+IMPORTED = "import"
+"""``backend`` of a slide whose tiles existed already: there is no overview of it, so no overlay."""
+
 SLIDE_WORDS = ("patient_id", "scanner", "centre")
 """Columns of slides.parquet that every later stage copies into the manifest, where it is queried."""
 

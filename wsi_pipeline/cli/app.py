@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from wsi_pipeline import __version__
-from wsi_pipeline.cli import compare, demo, doctor, info, status, tile, verify
+from wsi_pipeline.cli import (
+    compare,
+    demo,
+    doctor,
+    import_tiles,
+    info,
+    status,
+    tile,
+    verify,
+)
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -25,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(info.info)
 app.command()(tile.tile)
+app.command("import")(import_tiles.import_tiles)
 app.command()(status.status)
 app.command()(status.missing)
 app.command()(verify.verify)
