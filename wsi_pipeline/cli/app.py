@@ -13,6 +13,7 @@ from wsi_pipeline.cli import (
     compare,
     demo,
     doctor,
+    export,
     import_tiles,
     info,
     status,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(info.info)
 app.command()(tile.tile)
 app.command("import")(import_tiles.import_tiles)
+app.command()(export.export)
 app.command()(status.status)
 app.command()(status.missing)
 app.command()(verify.verify)

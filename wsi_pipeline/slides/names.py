@@ -135,16 +135,16 @@ def checked_id(slide_id: str, where: str) -> str:
     return slide_id
 
 
-def safe_names(texts: Iterable[str]) -> dict[str, str]:
+def safe_names(texts: Iterable[str], *, signs: str = "-_.+=") -> dict[str, str]:
     """Return a file name for each text: no two the same, also where case is not told apart.
 
-    What no file system or glob minds is kept; everything else becomes ``_``. Which name a text gets
-    depends on the set of them alone.
+    Letters and digits of any script and ``signs`` are kept; everything else becomes ``_``. Which name a
+    text gets depends on the set of them alone.
 
     >>> safe_names(["tumour", "a/b", "..", "a_b"])
     {'..': 'unnamed', 'a/b': 'a_b-c14cddc0', 'a_b': 'a_b-648fa9b3', 'tumour': 'tumour'}
     """
-    names = {text: _safe(text) for text in sorted(set(texts))}
+    names = {text: _safe(text, signs) for text in sorted(set(texts))}
     count = Counter(name.casefold() for name in names.values())
     return {
         text: name if count[name.casefold()] == 1 else _with_digest(name, text)
@@ -152,8 +152,8 @@ def safe_names(texts: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _safe(text: str) -> str:
-    kept = "".join(sign if sign.isalnum() or sign in "-_.+=" else "_" for sign in text)
+def _safe(text: str, signs: str) -> str:
+    kept = "".join(sign if sign.isalnum() or sign in signs else "_" for sign in text)
     return _cut(kept.strip("._")) or "unnamed"
 
 

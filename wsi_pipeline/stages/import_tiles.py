@@ -31,7 +31,7 @@ from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.stages.asked import write_asked
-from wsi_pipeline.stages.columns import finish_change
+from wsi_pipeline.stages.columns import finish_change, read_summary
 from wsi_pipeline.stages.cut import clear_slide
 from wsi_pipeline.stages.import_array import (
     ArrayJob,
@@ -254,7 +254,8 @@ class _Importing:
             "ended": now(),
         }
         others = [each for each in _summaries(self.run) if each["source"] != str(catalog.path)]
-        return (json.dumps([*others, about], indent=2, ensure_ascii=False) + "\n").encode()
+        said = {"sources": [*others, about]}
+        return (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _sum(records: Sequence[SlideRecord], name: str) -> int:
@@ -262,11 +263,7 @@ def _sum(records: Sequence[SlideRecord], name: str) -> int:
 
 
 def _summaries(run: RunDirectory) -> list[dict[str, Any]]:
-    try:
-        said: list[dict[str, Any]] = json.loads(run.summary("import").read_bytes())
-    except FileNotFoundError:
-        return []
-    return said
+    return list((read_summary(run, "import") or {"sources": []})["sources"])
 
 
 def _side(catalog: Catalog) -> int:
