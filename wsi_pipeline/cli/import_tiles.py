@@ -9,6 +9,8 @@ from wsi_pipeline.cli import options
 if TYPE_CHECKING:
     from wsi_pipeline.stages.import_tiles import ImportOutcome, ImportPlan
 
+_NAMED = 5
+
 
 def import_tiles(
     source: Annotated[
@@ -152,7 +154,8 @@ def _show_outcome(outcome: "ImportOutcome", *, json: bool, quiet: bool) -> int:
             f"{outcome.count('tiles_unreadable')} unreadable"
         )
         if again := outcome.plan.catalog.measured_again:
-            console.say(f"made anew, not taken from the source: {', '.join(again)}")
+            names = ", ".join(again[:_NAMED]) + (", …" if len(again) > _NAMED else "")
+            console.say(f"{len(again)} columns made anew, not taken from the source: {names}")
     for record in (*done, *failed):
         if record.reason:
             word = "note" if record.status == "done" else "failed"

@@ -109,7 +109,7 @@ class TileSource:
 
     def jpegs(self, slide_id: str, table: pa.Table) -> Iterator[tuple[int, bytes]]:
         """Yield row and JPEG file of every tile of a table that can be read; what cannot is a problem."""
-        numbers = table.column("tile").to_pylist()
+        numbers = table.column("tile").to_numpy().tolist()
         expected = table.column("crc32c").to_pylist()
         for row, data in _stored(self.run.array(slide_id), numbers):
             try:

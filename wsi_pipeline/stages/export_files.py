@@ -97,7 +97,8 @@ def _labels(source: TileSource) -> list[str]:
     if "label" not in source.selection.schema.names:
         return []
     labels = read_manifest(source.selection.run_path, columns=["label"]).column("label")
-    return sorted(set(labels.unique().cast(pa.string()).to_pylist()) - {None})
+    found = labels.unique().cast(pa.string()).to_pylist()
+    return sorted(label for label in found if label is not None)
 
 
 def _file_names(slide: str, table: pa.Table) -> list[str]:

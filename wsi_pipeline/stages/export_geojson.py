@@ -15,7 +15,7 @@ from wsi_pipeline.labels.colours import ColourClass, ColourScale, colour_scale
 from wsi_pipeline.labels.qupath import Shown, feature, feature_collection, outline, rectangle
 from wsi_pipeline.slides.names import safe_names
 from wsi_pipeline.stages.export_config import ExportConfig, Exported
-from wsi_pipeline.stages.selection import Selection
+from wsi_pipeline.stages.selection import Selection, plain_column
 
 _BOX = ("x", "y", "width", "height")
 
@@ -31,16 +31,27 @@ def export_geojson(selection: Selection, config: ExportConfig, *, folder: Path) 
     scale = _scale(selection, config)
     names = safe_names(selection.slides())
     ending = ".geojson.gz" if config.gz else ".geojson"
+    notes: list[str] = []
     files = shown = 0
     for slide_id, table in selection.tables([config.colour_by] if config.colour_by else []):
         if not len(table):
             continue
+        if _is_nowhere(table):
+            notes.append(f"{slide_id}: all tiles lie at 0, 0: where they were cut is not known")
         features = _outlines if config.slides else _tiles
         lines = feature_collection(features(slide_id, table, config, scale))
         _write(folder / f"{names[slide_id]}{ending}", lines, gz=config.gz)
         files += 1
         shown += 1 if config.slides else len(table)
-    return Exported(kind="geojson", folder=str(folder), files=files, tiles=shown)
+    return Exported(
+        kind="geojson", folder=str(folder), files=files, tiles=shown, notes=tuple(notes)
+    )
+
+
+def _is_nowhere(table: pa.Table) -> bool:
+    """Whether the tiles are imported ones of which nobody said where they were."""
+    places = np.column_stack([table.column(name).to_numpy() for name in ("x", "y")])
+    return len(table) > 1 and not places.any()
 
 
 def _scale(selection: Selection, config: ExportConfig) -> ColourScale | None:
@@ -52,18 +63,12 @@ def _scale(selection: Selection, config: ExportConfig) -> ColourScale | None:
         raise ConfigError(
             f"colour_by: the manifest has no column {column!r}; it has {', '.join(selection.schema.names)}"
         )
-    values = [table.column(column) for _, table in selection.tables([column])]
-    plain = [each.cast(_plain(each.type)) for each in values]
     if pa.types.is_nested(selection.schema.field(column).type):
         raise ConfigError(f"colour_by: expected words or numbers, {column!r} holds lists")
-    return colour_scale(
-        column,
-        pa.chunked_array([chunk for each in plain for chunk in each.chunks], type=plain[0].type),
-    )
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    shown = pa.concat_tables(
+        [table.select([column]) for _, table in selection.tables([column])]
+    ).column(column)
+    return colour_scale(column, plain_column(shown))
 
 
 def _tiles(
@@ -128,5 +133,5 @@ def _write(path: Path, lines: Iterable[bytes], *, gz: bool) -> None:
         handle: Any = stack.enter_context(path.open("wb"))
         if gz:
             packed = gzip.GzipFile(filename="", mode="wb", fileobj=handle, mtime=0)
-            handle = stack.enter_context(io.BufferedWriter(stack.enter_context(packed)))  # type: ignore[arg-type]
+            handle = stack.enter_context(io.BufferedWriter(stack.enter_context(packed)))
         handle.writelines(lines)

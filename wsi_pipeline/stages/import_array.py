@@ -91,7 +91,7 @@ def source_times(origin: Origin, images: pa.Table) -> tuple[int, int]:
     size_bytes = mtime_ns = 0
     for name in images.column("source_path").to_pylist():
         try:
-            status = (origin.path / name).stat()
+            status = (origin.path / str(name)).stat()
         except (OSError, ValueError):
             continue
         size_bytes += status.st_size

@@ -198,7 +198,7 @@ class _Importing:
     def _calls(self, observer: Observer, settled: dict[str, SlideRecord]) -> Iterator[Call]:
         """Yield a call for every array that is not done, its rows written where the call reads them."""
         for array in self.plan.arrays:
-            images = self.plan.catalog.images.take(pa.array(array.rows))
+            images = self.plan.catalog.images.take(array.rows)
             job = self._job(array, images)
             observer.slide_planned(job.slide_id, len(images))
             before = None if self.overwrite else read_record(self.run, job.slide_id)
@@ -310,7 +310,7 @@ def _names(catalog: Catalog) -> list[str]:
     images = catalog.images.slice(0, _LOOKED_AT)
     if catalog.origin.column is None:
         return [str(name) for name in images.column("source_path").to_pylist()]
-    return [f"row {row + 1}" for row in images.column("source_row").to_pylist()]
+    return [f"row {row + 1}" for row in images.column("source_row").to_numpy().tolist()]
 
 
 def _refuse_other_sources(run: RunDirectory, plan: ImportPlan, *, overwrite: bool) -> None:

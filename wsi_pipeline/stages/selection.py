@@ -71,6 +71,7 @@ class Selection:
 
     def _meant(self, table: pa.Table) -> Any:  # noqa: ANN401  pandas' mask
         frame = as_frame(table)
+        meant: Any
         try:
             meant = frame.eval(self.where, local_dict={}, global_dict={}, engine="python")
         except Exception as error:
@@ -109,11 +110,12 @@ def select_tiles(run_path: Path, where: str | None) -> Selection:
 
 def as_frame(table: pa.Table) -> "pd.DataFrame":
     """Return a table for pandas, words as text: categories of two slides could not be compared."""
-    plain = {name: _plain(table.column(name)) for name in table.column_names}
+    plain = {name: plain_column(table.column(name)) for name in table.column_names}
     return pa.table(plain).to_pandas()
 
 
-def _plain(values: Any) -> Any:  # noqa: ANN401  Arrow's
+def plain_column(values: Any) -> Any:  # noqa: ANN401  Arrow's
+    """Return a column without a dictionary: those of two slides differ."""
     kind = values.type
     return values.cast(kind.value_type) if pa.types.is_dictionary(kind) else values
 

@@ -72,7 +72,7 @@ def _refuse_two_words(images: pa.Table, slide_id: str, rows: NDArray[np.int64]) 
     for word in SLIDE_WORDS:
         if word not in images.column_names:
             continue
-        found = images.column(word).take(pa.array(rows)).unique().to_pylist()
+        found = images.column(word).take(rows).unique().to_pylist()
         if len(found) > 1:
             raise ConfigError(
                 f"slide {slide_id}: expected one {word}, got {found[0]} and {found[1]}; "

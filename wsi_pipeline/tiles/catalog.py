@@ -57,6 +57,10 @@ def read_catalog(source: str | Path, config: ImportConfig) -> Catalog:
 
 
 def _of_folder(path: Path, config: ImportConfig) -> Catalog:
+    if (path / "run.json").exists() and (path / ".state").exists():
+        raise ConfigError(
+            f"{path}: is a run already; wsi-pipeline export --folder takes its tiles out of it"
+        )
     if slides := histoprep_slides(path):
         table = histoprep_table(path, slides)
         return _catalog("HistoPrep folder", path, Origin(path=path), table, config)
@@ -101,8 +105,15 @@ def _catalog(
 
 def _listed_images(path: Path, config: ImportConfig) -> pa.Table:
     """Return the images below a folder by name, with what their folders say."""
-    names = sorted(_image_names(path, ""))
-    columns: dict[str, Any] = {"source_path": pa.array(names, type=pa.string())}
+    try:
+        names = sorted(_image_names(path, "", frozenset()))
+        columns: dict[str, Any] = {"source_path": pa.array(names, type=pa.string())}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{path}: expected names of files in UTF-8, got {error.object!r}; rename it"
+        ) from error
     folders = config.folder_columns
     if folders:
         parts = [_folders_of(name, folders, path) for name in names]
@@ -125,13 +136,17 @@ def _folders_of(name: str, folders: Sequence[str], path: Path) -> Sequence[str |
     return parts
 
 
-def _image_names(folder: Path, above: str) -> Iterator[str]:
-    """Yield images below a folder, relative to it; hidden ones are left out."""
+def _image_names(folder: Path, above: str, inside: frozenset[Path]) -> Iterator[str]:
+    """Yield images below a folder, relative to it; hidden ones are left out, links in a circle too."""
+    here = folder.resolve()
+    if here in inside:
+        return
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _image_names(folder / entry.name, f"{above}{entry.name}/")
+                below = f"{above}{entry.name}/"
+                yield from _image_names(folder / entry.name, below, inside | {here})
             elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
                 yield above + entry.name

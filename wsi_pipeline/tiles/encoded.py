@@ -40,7 +40,7 @@ def encoded_images(origin: Origin, images: pa.Table) -> Iterator[bytes | TileErr
     """
     if origin.column is None:
         for name in images.column("source_path").to_pylist():
-            yield _file_bytes(origin.path, name)
+            yield _file_bytes(origin.path, str(name))
     else:
         rows = images.column("source_row").to_numpy()
         for value in _values(origin.path, origin.column, rows):

@@ -6,6 +6,7 @@ Format from HistoPrep 2.0.5, ``SlideReader.save_regions``: coordinates ``x, y, w
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +65,7 @@ def _slide_table(path: Path, slide: Path) -> pa.Table:
     table = table.drop_columns(["path"]).rename_columns(
         [_LEVEL0.get(name, name) for name in table.column_names if name != "path"]
     )
-    columns = {
+    columns: dict[str, Any] = {
         "source_path": pa.array(names, type=pa.string()),
         "slide_id": pa.array([slide.name] * len(table), type=pa.string()),
         **{name: table.column(name) for name in table.column_names},

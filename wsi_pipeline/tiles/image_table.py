@@ -1,5 +1,6 @@
 """A table of images as the run keeps it: CSV or Parquet, columns under their names and in their types."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def read_image_table(path: Path, config: ImportConfig, *, images_in: str | None)
     if "." in images_in and schema.field(whole).type.get_field_index("path") >= 0:
         names = read_rows(path, columns=[f"{whole}.path"]).column(0).combine_chunks()
         columns["source_path"] = pc.struct_field(names, "path")
-    columns |= {name: table.column(name) for name in others}
+    columns |= {"source_path" if name == IMAGE else name: table.column(name) for name in others}
     return _renamed(pa.table(columns), config, path, skip=IMAGE)
 
 
@@ -116,11 +117,14 @@ def _with_paths(table: pa.Table, path: Path) -> pa.Table:
             f"{', '.join(table.column_names)}; name it with --column {IMAGE}=NAME"
         )
     paths = table.column(IMAGE).cast(pa.string())
-    empty = pc.or_kleene(pc.is_null(paths), pc.equal(paths, ""))
+    empty = pc.or_kleene(pc.is_null(paths), pc.equal(paths, pa.scalar("")))
     if (row := pc.index(empty, True).as_py()) >= 0:
         raise ConfigError(f"{path}, row {row + 1}: expected a path, got none")
-    columns = {name: table.column(name) for name in table.column_names if name != IMAGE}
-    return pa.table({**columns, "source_path": paths})
+    columns: dict[str, Any] = {
+        name: table.column(name) for name in table.column_names if name != IMAGE
+    }
+    columns["source_path"] = paths
+    return pa.table(columns)
 
 
 def checked_table(
@@ -165,7 +169,7 @@ def _words(values: Any) -> Any:  # noqa: ANN401  Arrow's
         if pc.all(whole, min_count=0).as_py():
             values = values.cast(pa.int64())
     texts = values.cast(pa.string())
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    return pc.if_else(pc.equal(texts, pa.scalar("")), pa.scalar(None, pa.string()), texts)
 
 
 def _unpacked(values: Any) -> Any:  # noqa: ANN401  Arrow's
@@ -176,7 +180,7 @@ def _unpacked(values: Any) -> Any:  # noqa: ANN401  Arrow's
 def _csv(path: Path) -> pa.Table:
     with path.open("rb") as handle:
         head = handle.readline().decode("utf-8-sig")
-    names = pacsv.read_csv(pa.py_buffer(head.encode())).column_names if head.strip() else []
+    names = pacsv.read_csv(BytesIO(head.encode())).column_names if head.strip() else []
     if not names:
         raise ConfigError(f"{path}: expected a CSV table, got an empty file")
     options = pacsv.ConvertOptions(

@@ -72,7 +72,7 @@ class ImportConfig(Config):
         json_schema_extra=_expected(f"none, or some of {', '.join(FOLDERS)} joined by /"),
     )
     columns: dict[str, str] = Field(
-        default_factory=dict,
+        {},
         description="Columns of the source under other names, as `label: tumor`.",
         json_schema_extra=_expected("NAME: COLUMN of the source"),
     )
