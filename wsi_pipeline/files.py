@@ -57,6 +57,33 @@ def published(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def published_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``folder``; on leaving without an error it takes the name.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, the folder above may not be written, or something took the name meanwhile.
+    """
+    name = f"{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = folder.parent / name
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in temporaries(
+            folder.parent
+        ):  # by whoever was killed; an hour's export may be large
+            if left.is_dir() and _is_forgotten(left):
+                shutil.rmtree(left, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(folder)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def publish_bytes(path: Path, data: bytes) -> None:
     """Write a whole file under its name, or nothing."""
     if is_remote(path):

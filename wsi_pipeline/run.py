@@ -14,6 +14,8 @@ from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.stages.estimate import SlideEstimate, estimate_run
 from wsi_pipeline.stages.group_comparison import Comparison, compare_groups
 from wsi_pipeline.stages.qc import QcOptions, QcOutcome, qc_run
+from wsi_pipeline.stages.import_tiles import ImportConfig, ImportOutcome
+from wsi_pipeline.stages.import_tiles import import_tiles as import_on
 from wsi_pipeline.stages.stage import Observer
 from wsi_pipeline.stages.tile import TileConfig, TileOptions, TileOutcome, tile_slides
 from wsi_pipeline.stages.verify import VerifyOutcome, verify_run
@@ -88,6 +90,20 @@ def compare(
     """Compare groups of tiles; see ``stages.group_comparison.compare_groups``. Workers find stain vectors."""
     with _pool(cluster) as pool:
         return compare_groups(run_path, config, pool=pool)
+def import_tiles(
+    source: str | Path,
+    run_path: str | Path,
+    settings: ImportConfig,
+    *,
+    overwrite: bool = False,
+    cluster: Cluster | None = None,
+    observer: Observer | None = None,
+) -> ImportOutcome:
+    """Store existing tiles as a run, an array a call; see ``stages.import_tiles.import_tiles``."""
+    with _pool(cluster) as pool:
+        return import_on(
+            source, run_path, settings, overwrite=overwrite, pool=pool, observer=observer
+        )
 
 
 def _pool(cluster: Cluster | None) -> AbstractContextManager[Pool]:

@@ -155,6 +155,24 @@ SLIDE_COLUMNS = _columns(
 """One row per slide, in slides.parquet; the columns of the user's slide table follow."""
 
 
+IMPORTED = "import"
+"""``backend`` of a slide whose tiles existed already: there is no overview of it, so no overlay."""
+
+IMPORT_COLUMNS = _columns(
+    (
+        "source_path",
+        pa.string(),
+        "The image's file, relative to the source, or the name that stood beside it in a Parquet file",
+    ),
+)
+"""Of a run that was imported: in the manifest, with the other columns of the source."""
+
+IMPORT_SLIDE_COLUMNS = _columns(
+    ("tiles_kept", pa.int64(), "Tiles whose bytes are those of the JPEG file that was imported"),
+    ("tiles_encoded", pa.int64(), "Tiles that were encoded anew: no JPEG, or one of four inks"),
+)
+"""Of a run that was imported: in slides.parquet, where a row is an array."""
+
 SLIDE_WORDS = ("patient_id", "scanner", "centre")
 """Columns of slides.parquet that every later stage copies into the manifest, where it is queried."""
 

@@ -10,7 +10,15 @@ import typer
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
-from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
+from wsi_pipeline.schema import (
+    IMPORT_COLUMNS,
+    IMPORT_SLIDE_COLUMNS,
+    SLIDE_COLUMNS,
+    TILE_COLUMNS,
+    Column,
+)
+from wsi_pipeline.stages.export_config import ExportConfig
+from wsi_pipeline.tiles.import_config import ImportConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +36,11 @@ def config_page() -> str:
         + "Every one of these changes the result, so all of them are in the digest that `run.json`,\n"
         + "`slides.parquet` and every manifest carry.\n\n"
         + _settings(TileConfig)
+        + "\n## import: tiles that exist already\n\n"
+        + "Every one of these changes the result ([how to](../how-to/import-tiles.md)).\n\n"
+        + _settings(ImportConfig)
+        + "\n## export: tiles for other programs\n\n"
+        + _settings(ExportConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
@@ -46,8 +59,12 @@ def column_dictionary() -> str:
     return (
         "## manifest/SLIDE.parquet: one row per tile\n\n"
         + _columns(TILE_COLUMNS)
+        + "\nA run of imported tiles has the other columns of its source too, and\n\n"
+        + _columns(IMPORT_COLUMNS)
         + "\n## slides.parquet: one row per slide\n\n"
         + _columns(SLIDE_COLUMNS)
+        + "\nA run of imported tiles has also\n\n"
+        + _columns(IMPORT_SLIDE_COLUMNS)
         + "\nThe further columns of the slide table that the user gave follow these.\n"
     )
 
@@ -93,7 +110,7 @@ PAGES = {
 def _settings(kind: type[Config]) -> str:
     rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
     for name, field in kind.model_fields.items():
-        default = "none" if field.default in (None, ()) else field.default
+        default = "none" if field.default in (None, (), {}) else field.default
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")
         rows += f"| `{name}` | {default} | {expected} | {field.description} |\n"

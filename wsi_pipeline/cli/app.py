@@ -13,6 +13,17 @@ from wsi_pipeline.cli import compare, demo, doctor, info, label, status, tile, v
 from wsi_pipeline.cli import compare, compare_groups, demo, doctor, info, qc, status, tile, verify
 from wsi_pipeline.cli import compare, demo, doctor, info, split, status, tile, verify
 from wsi_pipeline.cli import compare, demo, doctor, info, report, status, tile, verify
+from wsi_pipeline.cli import (
+    compare,
+    demo,
+    doctor,
+    export,
+    import_tiles,
+    info,
+    status,
+    tile,
+    verify,
+)
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -28,6 +39,8 @@ app = typer.Typer(
 )
 app.command()(info.info)
 app.command()(tile.tile)
+app.command("import")(import_tiles.import_tiles)
+app.command()(export.export)
 app.command()(status.status)
 app.command()(status.missing)
 app.command()(verify.verify)

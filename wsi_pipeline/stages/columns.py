@@ -114,9 +114,13 @@ def _changed(table: pa.Table, stage: str, added: Columns) -> pa.Table:
         for name in table.column_names
         if name in changed or (name not in added and _owner(name) != stage)
     }
-    together = {**kept, **added}
-    names = sorted(together, key=_rank)  # stable: within a rank as they come
-    return pa.table({name: together[name] for name in names})
+    return in_order({**kept, **added})
+
+
+def in_order(columns: Mapping[str, Any]) -> pa.Table:
+    """Return a manifest's columns in their places: tiling's, the slide's words, then stage by stage."""
+    names = sorted(columns, key=_rank)  # stable: within a rank as they come
+    return pa.table({name: columns[name] for name in names})
 
 
 def _rank(name: str) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from wsi_pipeline.config import TileConfig
-from wsi_pipeline.errors import SlideError, TileError
+from wsi_pipeline.errors import TileError
 from wsi_pipeline.files import (
     Fingerprint,
     fingerprint,
@@ -26,9 +26,8 @@ from wsi_pipeline.files import (
     temporaries,
 )
 from wsi_pipeline.geometry import Rgb
-from wsi_pipeline.provenance import code_version
 from wsi_pipeline.remote import is_url
-from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
+from wsi_pipeline.schema import TILE_COLUMNS
 from wsi_pipeline.slides.open import open_source
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
 from wsi_pipeline.slides.staging import staged
@@ -52,10 +51,20 @@ from wsi_pipeline.stages.run_directory import (
     write_record,
 )
 from wsi_pipeline.stages.stage import StepClock
+from wsi_pipeline.stages.tile_table import (
+    manifest_metadata,
+    refuse_all_unreadable,
+    refuse_lost_shards,
+    seconds_columns,
+    tile_table,
+    unreadable_reason,
+    unreadable_row,
+    unreadable_tiles,
+)
 from wsi_pipeline.stages.tries import begin_try, end_try
 from wsi_pipeline.stages.units import SlideJob, UnitJob, units_of
 from wsi_pipeline.store.codec import encode_tile
-from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout, shard_name
+from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
 from wsi_pipeline.store.writer import checksum, publish_array, write_shard
 from wsi_pipeline.tables import read_table, table_metadata, table_of, write_table
 from wsi_pipeline.tiles.metrics import tile_metrics
@@ -177,22 +186,19 @@ def finish_slide(job: SlideJob) -> SlideRecord:
     for seconds in (about.pop("seconds"), *(_unit_seconds(part) for part in parts)):
         clock.add(seconds)
     table = pa.concat_tables([table_of(TILE_COLUMNS, {}), *parts]).combine_chunks()
-    bad = _unreadable(table)
-    if plan.tiles and len(bad) == plan.tiles:
-        raise SlideError(
-            f"none of its {plan.tiles} tiles can be read; the first: {_first_reason(table)}"
-        )
+    bad = unreadable_tiles(table)
+    refuse_all_unreadable(table)
     with clock.step("write"):
         _publish(job, plan, table, about)
     values = {
         **about,
         "tiles_unreadable": len(bad),
         "stored_bytes": sum(_unit_done(part).stored_bytes for part in parts),
-        **_seconds_columns(clock),
+        **seconds_columns(clock),
     }
     reason = no_tiles_reason(plan, job.config)
     if bad:
-        reason = f"{len(bad)} of {plan.tiles} tiles unreadable; the first: {_first_reason(table)}"
+        reason = unreadable_reason(table)
     record = SlideRecord(
         slide_id=job.source.slide_id,
         path=job.source.path,
@@ -271,7 +277,7 @@ def _measured(
 ) -> tuple[bytes | None, dict[str, Any]]:
     """Return a tile's stored bytes and its metrics."""
     if isinstance(tile, TileError):
-        return None, {"status": "unreadable", "reason": str(tile)}
+        return None, unreadable_row(tile)
     with clock.step("metrics"):
         row: dict[str, Any] = {
             "status": "ok",
@@ -298,9 +304,7 @@ def _manifest_part(rows: list[dict[str, Any]], plan: TilePlan, unit: UnitJob) ->
         "mpp": [plan.sampling.mpp] * count,
         "tissue": plan.tissue[unit.first : unit.end],
     }
-    for name in ("status", "reason", "crc32c", *(column.name for column in METRIC_COLUMNS)):
-        values[name] = [row.get(name) for row in rows]
-    return table_of(TILE_COLUMNS, values)
+    return tile_table(values, rows)
 
 
 def _publish(job: SlideJob, plan: TilePlan, table: pa.Table, about: dict[str, Any]) -> None:
@@ -310,32 +314,16 @@ def _publish(job: SlideJob, plan: TilePlan, table: pa.Table, about: dict[str, An
         layout = ArrayLayout(
             tiles=plan.tiles, tile_size=plan.sampling.tile_size, codec=job.config.codec
         )
-        _refuse_lost_shards(run.array(slide_id), layout)
+        refuse_lost_shards(run.array(slide_id), layout)
         publish_array(run.array(slide_id), layout)
     picture = read_picture(_plan_path(job))
     overlay = overlay_bytes(
-        plan, picture, _unreadable(table), slide_id=slide_id, mpp0=about["mpp_x"]
+        plan, picture, unreadable_tiles(table), slide_id=slide_id, mpp0=about["mpp_x"]
     )
     publish_bytes(run.overlay(slide_id), overlay)
     publish_bytes(run.thumbnail(slide_id), thumbnail_bytes(picture))
-    metadata = {
-        "schema_version": SCHEMA_VERSION,
-        "config_digest": job.config.digest(),
-        "fingerprint": about["fingerprint"],
-        "code_version": code_version(),
-    }
+    metadata = manifest_metadata(job.config, about["fingerprint"])
     write_table(run.manifest(slide_id), table, metadata=metadata)
-
-
-def _refuse_lost_shards(array: Path, layout: ArrayLayout) -> None:
-    """Stop where shards are gone whose units are recorded: a slide that is done has all of them."""
-    there = {path.name for path in array.iterdir()} if layout.shards else set()
-    lost = [shard_name(shard) for shard in range(layout.shards) if shard_name(shard) not in there]
-    if lost:
-        raise FileNotFoundError(  # says nothing of the slide: the next command tries it again
-            f"{len(lost)} of its shards {'is' if len(lost) == 1 else 'are'} gone, the first {lost[0]}: "
-            "something else removes files of this run; run the same command again"
-        )
 
 
 def _unit_done(part: pa.Table) -> UnitDone:
@@ -345,21 +333,6 @@ def _unit_done(part: pa.Table) -> UnitDone:
 def _unit_seconds(part: pa.Table) -> dict[str, float]:
     seconds: dict[str, float] = json.loads(table_metadata(part)["seconds"])
     return seconds
-
-
-def _seconds_columns(clock: StepClock) -> dict[str, float]:
-    steps = {f"seconds_{name}": seconds for name, seconds in clock.seconds.items()}
-    return {**steps, "seconds": sum(clock.seconds.values())}
-
-
-def _unreadable(table: pa.Table) -> list[int]:
-    """Return the tiles that could not be read."""
-    statuses = table.column("status").to_pylist()
-    return [tile for tile, status in enumerate(statuses) if status == "unreadable"]
-
-
-def _first_reason(table: pa.Table) -> str:
-    return next(str(reason) for reason in table.column("reason").to_pylist() if reason)
 
 
 def _plan_path(job: SlideJob) -> Path:

@@ -12,7 +12,7 @@ from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError, TileError
 from wsi_pipeline.remote import absolute, check_reachable, is_remote
-from wsi_pipeline.schema import TILE_COLUMNS, arrow_schema
+from wsi_pipeline.schema import IMPORTED, TILE_COLUMNS, arrow_schema
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
@@ -172,7 +172,8 @@ def _about_manifest(check: SlideCheck, table: pa.Table) -> Iterator[str]:
         yield "its manifest's rows are not numbered 0, 1, 2, …"
     if table_metadata(table).get("config_digest") != check.config.digest():
         yield "its manifest was made with other settings than run.json says"
-    if not check.run.overlay(check.record.slide_id).is_file():
+    imported = check.record.values.get("backend") == IMPORTED  # of them there is no overview
+    if not imported and not check.run.overlay(check.record.slide_id).is_file():
         yield "its overlay is missing"
 
 
