@@ -110,10 +110,22 @@ def reason_of(error: BaseException) -> str:
             return f"access is denied ({said}); check the credentials and the bucket's policy"
         case "FileNotFoundError":
             return "there is no such object; check bucket and key"
-        case "EndpointConnectionError" | "ClientConnectorError" | "ConnectTimeoutError":
+        case kind if kind in _NO_ANSWER:
             return f"no answer ({said}); check the network and AWS_ENDPOINT_URL"
         case kind:
             return f"{kind}: {said}"
+
+
+_NO_ANSWER = {
+    "EndpointConnectionError",
+    "ClientConnectorError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "ReadTimeoutError",
+    "ServerDisconnectedError",
+    "FSTimeoutError",
+    "TimeoutError",
+}
 
 
 def put(path: Path, data: bytes) -> None:
@@ -125,7 +137,7 @@ def put(path: Path, data: bytes) -> None:
         It was not taken.
     """
     system, key = filesystem(path)
-    with _said(path):
+    with _said("write", path):
         system.pipe_file(key, data)
 
 
@@ -135,7 +147,7 @@ def put_if_absent(path: Path, data: bytes) -> bool:
     S3 decides (``If-None-Match: *``); of two at once one is told no.
     """
     system, key = filesystem(path)
-    with _said(path):
+    with _said("write", path):
         try:
             system.pipe_file(key, data, mode="create")
         except FileExistsError:
@@ -151,7 +163,7 @@ def uploaded(path: Path) -> Iterator[Path]:
             temporary = Path(folder, "object")
             yield temporary
             system, key = filesystem(path)
-            with _said(path):
+            with _said("write", path):
                 system.put_file(str(temporary), key)
     except OSError as error:
         raise OutputError(
@@ -161,16 +173,84 @@ def uploaded(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
+def _said(step: str, path: Path, *, unless: type[Exception] = OutputError) -> Iterator[None]:
+    try:
+        yield
+    except unless:
+        raise
+    except Exception as error:  # every library has its own kinds
+        raise OutputError(f"cannot {step} {path}: {reason_of(error)}") from error
+
+
+@contextmanager
+def answering(path: Path) -> Iterator[None]:
+    """Say in one sentence why a remote place stopped answering, whichever library noticed.
+
+    Raises
+    ------
+    OutputError
+        In place of an error of the place or of its library; every other error is left as it is.
+    """
     try:
         yield
     except Exception as error:
-        raise OutputError(f"cannot write {path}: {reason_of(error)}") from error
+        library = type(error).__module__.partition(".")[0]
+        if is_remote(path) and (isinstance(error, OSError) or library in _LIBRARIES):
+            raise OutputError(f"cannot look at {path}: {reason_of(error)}") from error
+        raise
+
+
+_LIBRARIES = {"aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"}
+
+
+def get(path: Path) -> bytes:
+    """Return a whole remote object.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    OutputError
+        The place does not answer, or denies access.
+    """
+    system, key = filesystem(path)
+    with _said("read", path, unless=FileNotFoundError):
+        data: bytes = system.cat_file(key)
+    return data
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a remote object, or one below the path.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
+    system, key = filesystem(path)
+    with _said("look at", path):
+        return bool(system.exists(key))
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names right below a remote folder.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
+    system, key = filesystem(folder)
+    try:
+        with _said("list", folder, unless=FileNotFoundError):
+            return [name.rstrip("/").rpartition("/")[2] for name in system.ls(key, detail=False)]
+    except FileNotFoundError:
+        return []
 
 
 def seekable(path: Path) -> Path | BytesIO:
     """Return what a library opens: a local path itself, or all bytes of a remote object."""
-    return BytesIO(path.read_bytes()) if is_remote(path) else path
+    return BytesIO(get(path)) if is_remote(path) else path
 
 
 def first_bytes(path: Path, count: int) -> BytesIO:
@@ -180,41 +260,58 @@ def first_bytes(path: Path, count: int) -> BytesIO:
 
 
 def contents(folder: Path, suffix: str) -> dict[str, bytes]:
-    """Return the objects right below a remote folder by name, fetched side by side."""
+    """Return the objects right below a remote folder by name, fetched side by side.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
     system, key = filesystem(folder)
-    try:
-        names = [name for name in system.ls(key, detail=False) if name.endswith(suffix)]
-    except FileNotFoundError:
-        return {}
-    found = system.cat_ranges(names, 0, None, on_error="return")  # with 0, a request less for each
-    for each in found:
-        if isinstance(each, Exception) and not isinstance(
-            each, FileNotFoundError
-        ):  # gone meanwhile
-            raise OutputError(f"{folder}: cannot be read: {reason_of(each)}")
+    names = [f"{key.rstrip('/')}/{name}" for name in names_in(folder) if name.endswith(suffix)]
+    with _said("read", folder):
+        found = system.cat_ranges(
+            names, 0, None, on_error="return"
+        )  # with 0, a request less for each
+        for each in found:
+            if isinstance(each, Exception) and not isinstance(each, FileNotFoundError):
+                raise each
     return {
         str(name).rpartition("/")[2]: data
         for name, data in zip(names, found, strict=True)
-        if isinstance(data, bytes)
+        if isinstance(data, bytes)  # the others are gone meanwhile
     }
 
 
 def remove_object(path: Path) -> None:
-    """Remove a remote object, if it is there."""
+    """Remove a remote object, if it is there.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
     system, key = filesystem(path)
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), _said("remove", path, unless=FileNotFoundError):
         system.rm_file(key)
 
 
 def remove_below(folder: Path) -> None:
-    """Remove all objects below a remote folder, if there are any."""
+    """Remove all objects below a remote folder, if there are any.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
     system, key = filesystem(folder)
-    names = system.find(key)
-    plain = [name for name in names if not set(name) & set("*?[")]
-    if plain:
-        system.rm(plain)
-    for name in set(names) - set(plain):  # rm would take it for a pattern
-        system.rm_file(name)
+    with _said("remove", folder):
+        names = system.find(key)
+        plain = [name for name in names if not set(name) & set("*?[")]
+        if plain:
+            system.rm(plain)
+        for name in set(names) - set(plain):  # rm would take it for a pattern
+            system.rm_file(name)
 
 
 def owner() -> str:

@@ -9,17 +9,18 @@ from typing import Annotated
 import typer
 
 from wsi_pipeline import __version__
-from wsi_pipeline.cli import compare, demo, doctor, info, label, status, tile, verify
-from wsi_pipeline.cli import compare, compare_groups, demo, doctor, info, qc, status, tile, verify
-from wsi_pipeline.cli import compare, demo, doctor, info, split, status, tile, verify
-from wsi_pipeline.cli import compare, demo, doctor, info, report, status, tile, verify
 from wsi_pipeline.cli import (
     compare,
+    compare_groups,
     demo,
     doctor,
     export,
     import_tiles,
     info,
+    label,
+    qc,
+    report,
+    split,
     status,
     tile,
     verify,

@@ -105,7 +105,7 @@ def import_tiles(
     what, how = split_values(values, ImportConfig, RunConfig)
     settings = make_config(ImportConfig, what)
     where = options.workers_of(make_config(RunConfig, how))
-    from wsi_pipeline import run
+    from wsi_pipeline import dataset
     from wsi_pipeline.cli import console
 
     if dry_run:
@@ -115,7 +115,7 @@ def import_tiles(
         return
     console.set_up_logging(quiet=quiet, verbose=verbose)
     with console.progress(slides="arrays", quiet=quiet) as observer:
-        outcome = run.import_tiles(
+        outcome = dataset.import_tiles(
             source, output, settings, overwrite=overwrite, cluster=where, observer=observer
         )
     raise typer.Exit(_show_outcome(outcome, json=json, quiet=quiet))

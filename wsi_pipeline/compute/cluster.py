@@ -129,7 +129,11 @@ def dask_pool(cluster: Cluster) -> Iterator[DaskPool]:
         At the first call: no scheduler answers, or no worker comes.
     """
     with ExitStack() as started:
-        yield DaskPool(lambda: started.enter_context(_client(cluster)), slots=cluster.workers)
+        yield DaskPool(
+            lambda: started.enter_context(_client(cluster)),
+            slots=cluster.workers,
+            disconnect=started.close,
+        )
 
 
 @contextmanager

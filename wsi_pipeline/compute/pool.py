@@ -30,10 +30,17 @@ _NO_WORKERS = (
 class DaskPool:
     """A pool (``calls.Pool``) over a Dask client, which is connected when the first call comes."""
 
-    def __init__(self, connect: Callable[[], "Client"], *, slots: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], "Client"],
+        *,
+        slots: int,
+        disconnect: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take how to connect, how many threads to expect, and how to let go again."""
         self._slots = slots
         self._counted_s = -_COUNT_EVERY_S
-        self._connect = connect
+        self._connect, self._disconnect = connect, disconnect
         self._client: Client | None = None
         self._completed: as_completed | None = None
         self._calls: dict[str, Call] = {}
@@ -56,6 +63,15 @@ class DaskPool:
         key = f"{call.name}-{self._number}"
         self._calls[key] = call
         completed.add(client.submit(call.function, call.argument, key=key, pure=False))
+
+    def drop(self) -> None:
+        """Let go of the scheduler: what waits is dropped, and what runs on workers started for this run.
+
+        A unit that runs on a worker of somebody else's scheduler runs on to its end: nothing can stop it.
+        """
+        self._calls.clear()
+        self._suspects.clear()
+        self._disconnect()
 
     def _started(self) -> tuple["Client", "as_completed"]:
         if self._client is None or self._completed is None:

@@ -89,6 +89,11 @@ class ProcessPool:
                 if (answer := self._answer_of(busy[pipe])) is not None:  # type: ignore[index]
                     return answer
 
+    def drop(self) -> None:
+        """End the processes with what they are busy with, and forget what waits."""
+        self._waiting.clear()
+        self.close()
+
     def close(self) -> None:
         """End the processes; what they are busy with is dropped, and their half-written files too."""
         started = [worker for worker in self._workers if worker.process.pid is not None]

@@ -54,8 +54,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class LabelConfig(Config):
-    """What ``label`` reads and by which rule. Every field changes the result, so every field is in the "
-    "digest."""
+    """What ``label`` reads and by which rule. Every field changes the result, so all are in the digest."""
 
     annotations: str | None = Field(
         None,

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from wsi_pipeline.files import publish_bytes, remove_file, remove_tree
+from wsi_pipeline.files import exists, publish_bytes, read_bytes, remove_file, remove_tree
 from wsi_pipeline.remote import is_remote
 from wsi_pipeline.schema import SLIDE_WORDS, STAGE_CHANGES, STAGE_COLUMNS
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
@@ -72,10 +72,10 @@ def add_columns(
 def finish_change(run: RunDirectory) -> None:
     """Put tables in their places that were whole when a command died, and drop those that were not."""
     aside, mark = _aside(run), _mark(run)
-    if not aside.exists():
+    if not exists(aside):
         return
-    if mark.exists():
-        said = json.loads(mark.read_bytes())
+    if exists(mark):
+        said = json.loads(read_bytes(mark))
         for path in sorted(aside.glob("[!.]*.parquet")):
             _move(path, run.manifest(path.stem))
         about = json.dumps(said["about"], indent=2, ensure_ascii=False) + "\n"
@@ -87,7 +87,7 @@ def finish_change(run: RunDirectory) -> None:
 def read_summary(run: RunDirectory, stage: str) -> dict[str, Any] | None:
     """Return what a stage said of itself when it last ran, or None where it never did."""
     try:
-        summary: dict[str, Any] = json.loads(run.summary(stage).read_bytes())
+        summary: dict[str, Any] = json.loads(read_bytes(run.summary(stage)))
     except FileNotFoundError:
         return None
     return summary
@@ -148,7 +148,7 @@ def _words_of(record: SlideRecord, rows: int) -> Columns:
 
 def _move(path: Path, target: Path) -> None:
     if is_remote(path):
-        publish_bytes(target, path.read_bytes())
+        publish_bytes(target, read_bytes(path))
         remove_file(path)
     else:
         path.replace(target)

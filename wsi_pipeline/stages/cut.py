@@ -1,7 +1,8 @@
 """One slide on its way through a run: planned, cut in units of whole shards, finished.
 
 Every function is idempotent: it looks at what is on the disk, writes under temporary names, and
-publishes its record last. Two copies at once do no harm.
+publishes its record last. Copies of one call write the same bytes; one that comes late, when the slide is
+done or was begun anew, stops before it clears or writes (``stages.attempt``).
 """
 
 import json
@@ -18,8 +19,10 @@ from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.files import (
     Fingerprint,
+    exists,
     fingerprint,
     publish_bytes,
+    read_bytes,
     remove_file,
     remove_tree,
     sweep,
@@ -29,8 +32,17 @@ from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.remote import is_url
 from wsi_pipeline.schema import TILE_COLUMNS
 from wsi_pipeline.slides.open import open_source
-from wsi_pipeline.slides.reader import SlideInfo, SlideReader
-from wsi_pipeline.slides.staging import staged
+from wsi_pipeline.slides.reader import SlideReader
+from wsi_pipeline.slides.staging import check_there, staged
+from wsi_pipeline.stages.attempt import (
+    attempt_of,
+    begun_path,
+    check_attempt,
+    done_since,
+    finished,
+    is_begun,
+    tidy_up,
+)
 from wsi_pipeline.stages.pictures import overlay_bytes, thumbnail_bytes
 from wsi_pipeline.stages.plan import (
     TilePlan,
@@ -45,7 +57,6 @@ from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
     from_json,
-    read_record,
     to_json,
     with_columns,
     write_record,
@@ -61,7 +72,7 @@ from wsi_pipeline.stages.tile_table import (
     unreadable_row,
     unreadable_tiles,
 )
-from wsi_pipeline.stages.tries import begin_try, end_try
+from wsi_pipeline.stages.tries import begin_try
 from wsi_pipeline.stages.units import SlideJob, UnitJob, units_of
 from wsi_pipeline.store.codec import encode_tile
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
@@ -95,25 +106,40 @@ def begin_slide(job: SlideJob) -> Begun:
     slide_id, path0 = job.source.slide_id, job.source.path
     if job.holder is not None:
         begin_try(job.run, slide_id, path=path0, holder=job.holder, redo=job.redo)
-    if not job.redo and (done := _finished(job)) is not None:
+    if (done := finished(job)) is not None:
         return Begun(tiles=done.tiles, record=done)
     clock = StepClock()
     fetched = is_url(path0)
     with _opened(job, clock) as (reader, path):
         with clock.step("open"):
             source = fingerprint(path)
-        tiles = None if job.redo else _tiles_of_interrupted(job, source, reader.info)
-        if tiles is not None and not fetched:
-            return Begun(tiles=tiles)
-        found = tiles is not None
-        plan = read_plan(_plan_path(job)) if found else _planned(reader, job, source, clock)
+        plan = _planned(reader, job, source, clock)
+        if plan is None and (done := finished(job)) is not None:
+            return Begun(tiles=done.tiles, record=done)
+        found, attempt = plan is None, attempt_of(job)
+        plan = plan or read_plan(_plan_path(job))
         units = units_of(job, plan.tiles)
-        if len(units) > 1 and not fetched:
+        if not fetched and len(units) > (0 if found else 1):
             return Begun(tiles=plan.tiles)
         for unit in units:
             if not found or _part_before(unit) is None:
-                _cut(reader, plan, unit, StepClock())
+                _cut(reader, plan, unit, StepClock(), attempt=attempt)
     return Begun(tiles=plan.tiles, record=finish_slide(job))
+
+
+def open_slide(job: SlideJob) -> None:
+    """Open a slide and close it again; of a remote one only ask whether it is there.
+
+    Raises
+    ------
+    SlideError
+        It cannot be opened.
+    """
+    if is_url(job.source.path):
+        check_there(job.source.path)
+        return
+    with _opened(job, StepClock()):
+        pass
 
 
 @contextmanager
@@ -127,48 +153,45 @@ def _opened(job: SlideJob, clock: StepClock) -> Iterator[tuple[SlideReader, Path
         yield reader, Path(here.path)
 
 
-def _planned(reader: SlideReader, job: SlideJob, source: Fingerprint, clock: StepClock) -> TilePlan:
-    """Clear away what there is of a slide, plan it and keep the plan."""
-    clear_slide(job.run, job.source.slide_id)
+def _planned(
+    reader: SlideReader, job: SlideJob, source: Fingerprint, clock: StepClock
+) -> TilePlan | None:
+    """Plan a slide, clear away what there was of it, and keep the plan; None where it has one already.
+
+    Nothing is cleared before the slide could be opened, read and planned: one that is only out of reach
+    keeps what was done of it.
+    """
+    if is_begun(job, source, reader.info):
+        return None
     with clock.step("mask"):
         plan, picture = plan_slide(reader, job.source, job.config)
     about = planned_columns(reader.info, plan, job.config, source)
+    if is_begun(job, source, reader.info) or done_since(job) is not None:
+        return None  # a copy of this call was faster
+    clear_slide(job.run, job.source.slide_id)
     write_plan(_plan_path(job), plan, picture)
-    publish_bytes(_begun_path(job), to_json({**about, "seconds": clock.seconds}))
+    begun = {**about, "seconds": clock.seconds, "attempt": job.attempt}
+    publish_bytes(begun_path(job.run, job.source.slide_id), to_json(begun))
     return plan
-
-
-def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -> int | None:
-    """Return how many tiles an interrupted attempt with these settings and this source planned."""
-    try:
-        begun = from_json(_begun_path(job).read_bytes())
-    except FileNotFoundError:
-        return None
-    now = {
-        "config_digest": job.config.digest(),
-        "fingerprint": source.sample.sha256,
-        "source_crc32c": source.crc32c,
-        "mpp_x": info.mpp_x,
-        "mpp_y": info.mpp_y,
-    }
-    same = all(begun[name] == value for name, value in now.items())
-    return int(begun["tiles"]) if same else None
 
 
 def cut_unit(unit: UnitJob) -> UnitDone:
     """Read, measure, encode and store a unit's tiles, unless its record is there."""
     if (part := _part_before(unit)) is not None:
         return _unit_done(part)
+    attempt = attempt_of(
+        unit.slide
+    )  # before the plan: of two that are not of one attempt, neither is cut
     plan = read_plan(_plan_path(unit.slide))
     clock = StepClock()
     with _opened(unit.slide, clock) as (reader, _path):
-        return _unit_done(_cut(reader, plan, unit, clock))
+        return _unit_done(_cut(reader, plan, unit, clock, attempt=attempt))
 
 
 def _part_before(unit: UnitJob) -> pa.Table | None:
     """Return what an interrupted attempt has recorded of just this unit, or None."""
     path = _unit_path(unit)
-    if not path.exists():
+    if not exists(path):
         return None
     part = read_table(path)
     same_settings = table_metadata(part).get("config_digest") == unit.slide.config.digest()
@@ -177,17 +200,19 @@ def _part_before(unit: UnitJob) -> pa.Table | None:
 
 def finish_slide(job: SlideJob) -> SlideRecord:
     """Publish array, overlay and manifest of a slide whose units are done, then its record."""
-    if (done := _finished(job)) is not None:
+    if (done := finished(job)) is not None:
         return done
+    attempt = attempt_of(job)
     plan = read_plan(_plan_path(job))
     clock = StepClock()
     parts = [read_table(_unit_path(unit)) for unit in units_of(job, plan.tiles)]
-    about = from_json(_begun_path(job).read_bytes())
+    about = from_json(read_bytes(begun_path(job.run, job.source.slide_id)))
     for seconds in (about.pop("seconds"), *(_unit_seconds(part) for part in parts)):
         clock.add(seconds)
     table = pa.concat_tables([table_of(TILE_COLUMNS, {}), *parts]).combine_chunks()
     bad = unreadable_tiles(table)
     refuse_all_unreadable(table)
+    check_attempt(job, attempt)
     with clock.step("write"):
         _publish(job, plan, table, about)
     values = {
@@ -206,45 +231,26 @@ def finish_slide(job: SlideJob) -> SlideRecord:
         reason=reason,
         values=with_columns(values, job.source.columns),
     )
+    check_attempt(job, attempt)
     write_record(job.run, record)
-    _tidy_up(job)
+    tidy_up(job)
     return record
-
-
-def _finished(job: SlideJob) -> SlideRecord | None:
-    """Return the record of a slide whose worker died just after it was written, and tidy up after it."""
-    record = read_record(job.run, job.source.slide_id)
-    if record is None or record.status != "done":
-        return None
-    if record.values.get("config_digest") != job.config.digest():
-        return None
-    _tidy_up(job)
-    return record
-
-
-def _tidy_up(job: SlideJob) -> None:
-    remove_tree(job.run.work(job.source.slide_id))
-    if job.holder is not None:
-        end_try(job.run, job.source.slide_id)
 
 
 def clear_slide(run: RunDirectory, slide_id: str) -> None:
     """Remove all of a slide, its record first: what is not done must not look done."""
     # Its beginning too, else units would be used again whose shards are gone.
-    begun = run.work(slide_id) / "begun.json"
-    for path in (
-        run.record(slide_id),
-        begun,
-        run.manifest(slide_id),
-        run.overlay(slide_id),
-        run.thumbnail(slide_id),
-    ):
+    begun = begun_path(run, slide_id)
+    pictures = (run.overlay(slide_id), run.thumbnail(slide_id))
+    for path in (run.record(slide_id), begun, run.manifest(slide_id), *pictures):
         remove_file(path)
     remove_tree(run.array(slide_id))
     remove_tree(run.work(slide_id))
 
 
-def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -> pa.Table:
+def _cut(
+    reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock, *, attempt: str
+) -> pa.Table:
     """Carry out one unit of a plan and return its part of the manifest."""
     job, config = unit.slide, unit.slide.config
     array = job.run.array(job.source.slide_id)
@@ -261,6 +267,7 @@ def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -
             rows.append(row)
         if config.store == "zarr":
             with clock.step("write"):
+                check_attempt(job, attempt)
                 stored_bytes += write_shard(array, first // SHARD_TILES, chunks)
     table = _manifest_part(rows, plan, unit)
     metadata = {
@@ -268,6 +275,7 @@ def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -
         "seconds": json.dumps(clock.seconds),
         "config_digest": config.digest(),
     }
+    check_attempt(job, attempt)
     write_table(_unit_path(unit), table, metadata=metadata)
     return table.replace_schema_metadata(metadata)
 
@@ -337,10 +345,6 @@ def _unit_seconds(part: pa.Table) -> dict[str, float]:
 
 def _plan_path(job: SlideJob) -> Path:
     return job.run.work(job.source.slide_id) / "plan.npz"
-
-
-def _begun_path(job: SlideJob) -> Path:
-    return job.run.work(job.source.slide_id) / "begun.json"
 
 
 def _unit_path(unit: UnitJob) -> Path:

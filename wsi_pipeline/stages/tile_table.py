@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError, TileError
+from wsi_pipeline.files import names_below
 from wsi_pipeline.provenance import code_version
 from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
 from wsi_pipeline.stages.stage import StepClock
@@ -56,7 +57,7 @@ def refuse_all_unreadable(table: pa.Table) -> None:
 
 def refuse_lost_shards(array: Path, layout: ArrayLayout) -> None:
     """Stop where shards are gone whose units are recorded: a slide that is done has all of them."""
-    there = {path.name for path in array.iterdir()} if layout.shards else set()
+    there = set(names_below(array)) if layout.shards else set()
     lost = [shard_name(shard) for shard in range(layout.shards) if shard_name(shard) not in there]
     if lost:
         raise FileNotFoundError(  # says nothing of the slide: the next command tries it again

@@ -11,7 +11,7 @@ import pyarrow as pa
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError, TileError
-from wsi_pipeline.remote import absolute, check_reachable, is_remote
+from wsi_pipeline.remote import absolute, answering, check_reachable, is_remote
 from wsi_pipeline.schema import IMPORTED, TILE_COLUMNS, arrow_schema
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
@@ -78,9 +78,15 @@ def verify_run(
     ------
     ConfigError
         There is no run at the path.
+    OutputError
+        A remote one stopped answering.
     """
     run = RunDirectory(path=absolute(run_path))
-    pool, observer = pool or SerialPool(), observer or SilentObserver()
+    with answering(run.path):
+        return _verify(run, pool or SerialPool(), observer or SilentObserver())
+
+
+def _verify(run: RunDirectory, pool: Pool, observer: Observer) -> VerifyOutcome:
     checks = _checks(run)
     observer.slides_found(len(checks))
     for check in checks:
