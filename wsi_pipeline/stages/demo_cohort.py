@@ -93,6 +93,11 @@ class DemoTruth:
     ink: Mask | None = field(repr=False)
     """Where the pen went, level-0 pixels; None where it was not used."""
 
+    @property
+    def ink_share(self) -> float:
+        """Share of the whole slide that the pen went over."""
+        return 0.0 if self.ink is None else float(np.mean(self.ink))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoCohort:

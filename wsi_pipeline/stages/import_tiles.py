@@ -40,7 +40,7 @@ from wsi_pipeline.stages.import_array import (
     source_crc32c,
     source_times,
 )
-from wsi_pipeline.stages.lease import Lease, sole_use
+from wsi_pipeline.stages.lease import Held, sole_use
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
@@ -163,7 +163,7 @@ class _Importing:
     plan: ImportPlan
     settings: ImportConfig
     overwrite: bool
-    lease: Lease | None
+    lease: Held | None
 
     def carry_out(self, pool: Pool, observer: Observer) -> ImportOutcome:
         run, plan = self.run, self.plan
