@@ -18,6 +18,9 @@ def demo(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to put slides and run; made if missing.")
     ] = Path("demo"),
+    only_draw: Annotated[
+        bool, typer.Option("--only-draw", help="Draw slides, table and annotations; run nothing.")
+    ] = False,
     workers: options.WORKERS = None,
     quiet: options.QUIET = False,
 ) -> None:
@@ -31,6 +34,8 @@ def demo(
     cohort = draw_cohort(folder)
     if not quiet:
         console.say(f"drew {len(cohort.truths)} slides in {folder / 'slides'}")
+    if only_draw:
+        raise typer.Exit
     rows, wrong = _chain(cohort, folder / "RUN", where, quiet=quiet)
     if not quiet:
         _show(rows, folder)

@@ -15,7 +15,7 @@ from wsi_pipeline.files import publish_bytes, published
 from wsi_pipeline.geometry import Mask, Size
 from wsi_pipeline.slides.drawn import DrawnSlide, draw_slide, with_pen, write_pyramid
 
-SIDE_UM = 1400
+SIDE_UM = 1200
 """Width of every drawn slide; its height is three quarters of it."""
 
 TUMOUR = "tumour"
