@@ -1,16 +1,22 @@
-"""``python -m tests.benchmarks [tile|read|scale|dataset] [--quick] [--runs N] [--only WORDS] [--json F]``."""
+"""``python -m tests.benchmarks [NAME …] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import dataset, read, scale, tile
+from tests.benchmarks import dataset, label, read, scale, tile
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
 
-BENCHMARKS = {"tile": tile.run, "read": read.run, "scale": scale.run, "dataset": dataset.run}
+BENCHMARKS = {
+    "tile": tile.run,
+    "read": read.run,
+    "scale": scale.run,
+    "label": label.run,
+    "dataset": dataset.run,
+}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import openslide
 import pandas as pd
 import pytest
 
-from tests.benchmarks import engines, make, memory, parts, read, scale, stubs, subjects, tile
+from tests.benchmarks import engines, label, make, memory, parts, read, scale, stubs, subjects, tile
 from tests.benchmarks.measure import Plan, judged, not_measured, report, usage_of
 from tests.benchmarks.peers import PeerMissingError
 from tests.benchmarks.repeating import write_repeating
@@ -245,3 +245,13 @@ def test_a_slide_without_pixels_has_rows_that_a_person_can_query(tmp_path: Path)
     assert (rows["x"].max(), rows["y"].max()) == (19 * 819, 14 * 819)
     assert rows["laplacian_var"].nunique() == 300
     assert rows.drop(columns="reason").notna().to_numpy().all()
+
+
+def test_labels_are_measured_from_file_to_manifest(tmp_path: Path) -> None:
+    found = {each.name: each for each in label.results(tmp_path, label.QUICK, runs=1)}
+    assert all(each.value and each.value > 0 for each in found.values())
+    assert found["label: polygons"].bar == 10
+    rows = pd.read_parquet(tmp_path / "run" / "manifest")
+    assert len(rows) == 240
+    assert set(rows["label"].dropna()) <= {"tumor", "stroma", "necrosis"}
+    assert rows["label_share_tumor"].notna().all()

@@ -5,7 +5,7 @@ counted pixel by pixel, cut where a footprint cuts a pixel, so the shares are ex
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_pipeline.errors import SlideError
-from wsi_pipeline.geometry import Box, Boxes, Size
+from wsi_pipeline.geometry import Box, Boxes, Mask, Size
 from wsi_pipeline.labels.cells import Cells, Floats, cells_of, in_turns
 from wsi_pipeline.labels.coverage import Shares, shares_of
 from wsi_pipeline.remote import seekable
@@ -153,45 +153,65 @@ def mask_areas(
     """Return the area of each class in every cell, ``(rows, columns)``, and count pixels by value."""
     areas = {name: np.zeros(cells.shape) for name in values}
     scale = (frame0.width / mask.size_px.width, frame0.height / mask.size_px.height)
+    known = sorted({0, *(value for each in values.values() for value in each)})
     for block in mask.blocks():
-        counts = _counts(block.values)
+        counts = _counts(block.values, known)
         pixels.update(counts)
-        present = list(counts)
-        meant = {name: np.intersect1d(present, wanted) for name, wanted in values.items()}
-        if not any(map(len, meant.values())) or 0 in cells.shape:
+        meant = {name: counts.keys() & set(wanted) for name, wanted in values.items()}
+        if not any(meant.values()) or 0 in cells.shape:
             continue
-        height, width = block.values.shape
-        left, top = frame0.x + block.x_px * scale[0], frame0.y + block.y_px * scale[1]
-        columns, across = _common(left, scale[0], width, cells.xs)
-        rows, down = _common(top, scale[1], height, cells.ys)
+        columns, xs_px = _met(cells.xs, frame0.x, scale[0], block.x_px, block.values.shape[1])
+        rows, ys_px = _met(cells.ys, frame0.y, scale[1], block.y_px, block.values.shape[0])
         for name, wanted in meant.items():
-            if len(wanted):
-                inside = np.isin(block.values, wanted).astype(
-                    np.float32
-                )  # sums of 0 and 1 are exact
-                areas[name][rows, columns] += down.T @ (inside @ across)
+            if wanted:
+                by_column = _summed(_is_one_of(block.values, wanted).view(np.uint8), xs_px)
+                area_px = _summed(by_column.T, ys_px).T  # (rows, columns) of cells
+                areas[name][rows, columns] += area_px * scale[0] * scale[1]
     return areas
 
 
-def _counts(values: Values) -> dict[int, int]:
-    """Return pixels by value."""
-    if values.dtype == np.uint8:  # ten times as fast as sorting
-        counts = np.bincount(values.ravel())
-        present = np.flatnonzero(counts)
-        return dict(zip(present.tolist(), counts[present].tolist(), strict=True))
-    present, counts = np.unique(values, return_counts=True)
-    return dict(zip(present.tolist(), counts.tolist(), strict=True))
+def _counts(values: Values, known: Sequence[int]) -> dict[int, int]:
+    """Return pixels by value. Comparing with values that are expected is 20 times as fast as sorting."""
+    counts = {value: int(np.count_nonzero(values == value)) for value in known}
+    if sum(counts.values()) < values.size:
+        present, numbers = np.unique(values, return_counts=True)
+        return dict(zip(present.tolist(), numbers.tolist(), strict=True))
+    return {value: count for value, count in counts.items() if count}
 
 
-def _common(start: float, scale: float, count: int, edges: Floats) -> tuple[slice, Floats]:
-    """Return which cells a row of pixels meets, and the length in common, ``(pixels, cells)``."""
-    pixel_edges = start + scale * np.arange(count + 1)
-    first = max(0, int(np.searchsorted(edges, pixel_edges[0], side="right")) - 1)
-    behind = min(len(edges) - 1, int(np.searchsorted(edges, pixel_edges[-1], side="left")))
+def _is_one_of(values: Values, wanted: Set[int]) -> Mask:
+    """Return where a block has one of a few values."""
+    first, *others = sorted(wanted)
+    inside = values == first
+    for value in others:
+        inside |= values == value
+    return np.asarray(inside, dtype=np.bool_)
+
+
+def _met(
+    edges: Floats, start: int, scale: float, first_px: int, count: int
+) -> tuple[slice, Floats]:
+    """Return which cells a row of pixels meets, and their edges in pixels of the row, within it."""
+    edges_px = (edges - start) / scale - first_px
+    first = max(0, int(np.searchsorted(edges_px, 0, side="right")) - 1)
+    behind = min(len(edges) - 1, int(np.searchsorted(edges_px, count, side="left")))
     behind = max(first, behind)
-    begins = np.maximum(pixel_edges[:-1, None], edges[None, first:behind])
-    ends = np.minimum(pixel_edges[1:, None], edges[None, first + 1 : behind + 1])
-    return slice(first, behind), np.maximum(ends - begins, 0.0)
+    return slice(first, behind), np.clip(edges_px[first : behind + 1], 0, count)
+
+
+def _summed(values: NDArray[Any], edges_px: Floats) -> Floats:
+    """Return the sums of each row between edges, ``(rows, edges - 1)``; a pixel that is cut counts in part.
+
+    Sums by NumPy and not products of matrices: those wait for the threads of other workers.
+    """
+    whole = np.floor(edges_px).astype(np.intp)
+    padded = np.pad(values, ((0, 0), (0, 1)))  # an edge may be the row's end
+    kind = np.int64 if values.dtype == np.uint8 else np.float64
+    sums = np.add.reduceat(padded, whole, axis=1, dtype=kind)[:, :-1]
+    sums = np.where(np.diff(whole) > 0, sums, 0)  # of no pixels at all, reduceat gives the next one
+    cut = padded[:, whole] * (edges_px - whole)
+    summed: Floats = sums + np.diff(cut, axis=1)
+    return summed
 
 
 @contextmanager

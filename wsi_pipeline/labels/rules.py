@@ -42,7 +42,8 @@ def _numbers(values: object) -> object:
     if not isinstance(values, dict):
         return values
     return {
-        name: tuple(each) if isinstance(each, list) else (each,) for name, each in values.items()
+        name: tuple(each) if isinstance(each, (list, tuple)) else (each,)
+        for name, each in values.items()
     }
 
 
@@ -54,7 +55,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class LabelConfig(Config):
-    """What ``label`` reads and by which rule. Every field changes the result, so all are in the digest."""
+    """What ``label`` reads, and its rule; every field changes the result, so all are in the digest."""
 
     annotations: str | None = Field(
         None,
