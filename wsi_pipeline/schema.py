@@ -218,7 +218,7 @@ QC_COLUMNS = _columns(
     (
         "qc_fold_z",
         pa.float32(),
-        "The smaller of two: spreads darker (gray_q25) and more saturated (saturation_q75) than the slide",
+        "The smaller of two: spreads darker (gray_q50) and more saturated (saturation_q50) than the slide",
     ),
     ("qc_ink", _WORD, "green, blue, black or red; null where nothing is written"),
     ("qc_blur", pa.bool_(), "Less sharp than slide and scanner, or far less than the scanner"),

@@ -1,5 +1,6 @@
 """``wsi-pipeline compare``."""
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,7 +76,7 @@ def _show(found: "Comparison", run: str) -> None:
 
 
 def _said(density: float) -> str | None:
-    return None if density != density else f"{density:.3f}"
+    return None if math.isnan(density) else f"{density:.3f}"
 
 
 def _show_pairs(found: "Comparison") -> None:

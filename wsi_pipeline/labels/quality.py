@@ -27,8 +27,8 @@ NEEDED = (
     "black_pixels",
     "white_pixels",
     *(f"hue_q{percent}" for percent in (5, 10, 25, 50, 75, 90, 95)),
-    *(f"saturation_q{percent}" for percent in (75, 90, 95)),
-    "gray_q25",
+    *(f"saturation_q{percent}" for percent in (50, 75, 90, 95)),
+    "gray_q50",
     *(f"{channel}_q{percent}" for channel in ("red", "green", "blue") for percent in (5, 10, 25)),
 )
 """Columns of the manifest that rules look at."""
@@ -195,10 +195,13 @@ def _white_excess(tiles: pd.DataFrame, slides: NDArray[np.intp]) -> Floats:
 
 
 def _fold_z(tiles: pd.DataFrame, slides: NDArray[np.intp]) -> Floats:
-    """Return the smaller of two: spreads darker than the slide, and spreads more saturated."""
+    """Return the smaller of two: spreads darker than the slide, and spreads more saturated.
+
+    By medians of the tissue: crowded nuclei are dark as well, but half of what lies around them is not.
+    """
     gray, saturation = (
         np.where(_dark_field(tiles), np.nan, tiles[name].to_numpy(np.float64))
-        for name in ("gray_q25", "saturation_q75")
+        for name in ("gray_q50", "saturation_q50")
     )
     darker = -robust_z(gray, slides, least_spread=_GRAY_SPREAD)
     return np.minimum(darker, robust_z(saturation, slides, least_spread=_SATURATION_SPREAD))
@@ -217,7 +220,9 @@ def _ink(tiles: pd.DataFrame, config: QcConfig) -> NDArray[np.int8]:
     inner = [each for each in (5, 10, 25, 50, 75, 90, 95) if percent <= each <= 100 - percent]
     hues = np.stack([_level(tiles, f"hue_q{each}") for each in inner])
     reddish = (hues[0] <= _RED_HUES[0]) | (hues[-1] >= _RED_HUES[1])
-    dark = densities.min(axis=0) >= _DARK_OD
+    # Pixels of gray 0 were lost, not written on.
+    lost = _level(tiles, "black_pixels") >= percent / 100
+    dark = (densities.min(axis=0) >= _DARK_OD) & ~lost
     even = densities.min(axis=0) >= _EVEN_OD * densities.max(axis=0)
     warm = densities[1:].min(axis=0) >= _EVEN_OD * densities[1:].max(axis=0)
     found = {

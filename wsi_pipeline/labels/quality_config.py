@@ -99,7 +99,7 @@ class QcConfig(Config):
         "Mark all tiles of a slide that is far less sharp than its scanner's."
     )
     unfocused_z: float = Field(
-        4.0,
+        3.5,
         gt=0,
         description="`unfocused`: spreads below the median of the medians of the scanner's slides.",
         json_schema_extra=_expected("a number above 0"),

@@ -50,11 +50,16 @@ def stain_figure(
 
 
 def _draw(axes: Axes, found: Densities, *, axis: str) -> None:
-    for number, (name, density) in enumerate(found.by_group.items()):
+    for number, group in enumerate(
+        found.groups
+    ):  # a colour stays a group's where others have no values
+        if group.name not in found.by_group:
+            continue
+        density = found.by_group[group.name]
         colour = COLOURS[number % len(COLOURS)]
         dash = _DASHES[number // len(COLOURS) % len(_DASHES)]
-        count = next(group.count for group in found.groups if group.name == name)
-        axes.plot(found.grid, density, dash, color=colour, label=f"{name} ({count} tiles)")
+        label = f"{group.name} ({group.count} tiles)"
+        axes.plot(found.grid, density, dash, color=colour, label=label)
         axes.fill_between(found.grid, density, color=colour, alpha=0.08, linewidth=0)
     if found.log:
         axes.set_xscale("log")
