@@ -60,8 +60,8 @@ class AuditTable:
     tiles: pd.DataFrame
     slide: Codes | None
     patient: Codes | None
-    source: NDArray[np.int64] | None
-    """Per tile the number of its slide's file, the same under every name; -1 where unknown."""
+    file_of_slide: NDArray[np.int64] | None
+    """Number of each slide's file, the same under every name; -1 where unknown."""
 
     @classmethod
     def of(cls, tiles: pd.DataFrame, slides: pd.DataFrame | None) -> "AuditTable":
@@ -79,7 +79,8 @@ class AuditTable:
                 f"expected a column slide_id or patient_id, got {listed(list(map(str, tiles.columns)))}; "
                 "rename yours, in pandas: table.rename(columns={'yours': 'slide_id'})"
             )
-        return cls(tiles=tiles, slide=slide, patient=patient, source=_sources(tiles, slides, slide))
+        files = _files(tiles, slides, slide)
+        return cls(tiles=tiles, slide=slide, patient=patient, file_of_slide=files)
 
     def has(self, *names: str) -> bool:
         """Whether the tiles have these columns."""
@@ -117,18 +118,17 @@ def parts_of(column: "pd.Series[Any]", name: str) -> Codes:
     return Codes(of_row=codes.of_row, words=words)
 
 
-def _sources(
+def _files(
     tiles: pd.DataFrame, slides: pd.DataFrame | None, slide: Codes | None
 ) -> NDArray[np.int64] | None:
-    """Return a number per tile that byte-equal slides have in common."""
+    """Return a number per slide that byte-equal ones have in common."""
     given = slides if slides is not None else tiles
     if slide is None or not {"slide_id", *SOURCE} <= set(given.columns):
         return None
-    known = given.drop_duplicates("slide_id").set_index("slide_id")
-    files = same_file(known).to_dict()
-    words = [files.get(word) for word in slide.words]
-    codes, _ = pd.factorize(pd.Series(words, dtype=object))
-    return np.asarray(codes, dtype=np.int64)[slide.of_row]
+    known = given.drop_duplicates("slide_id")
+    files = dict(zip(known["slide_id"].map(str), same_file(known), strict=True))
+    codes, _ = pd.factorize(pd.Series([files.get(word) for word in slide.words], dtype=object))
+    return np.asarray(codes, dtype=np.int64)
 
 
 def same_file(slides: pd.DataFrame) -> "pd.Series[str]":
@@ -144,11 +144,10 @@ def in_several(entity: NDArray[np.int64], parts: Codes) -> dict[int, dict[str, i
     """Return rows per part of everything that is in several parts."""
     known = (entity >= 0) & (parts.of_row >= 0)
     count = max(len(parts.words), 1)
-    keys, rows = np.unique(entity[known] * count + parts.of_row[known], return_counts=True)
-    things, numbers = keys // count, keys % count
-    several = np.flatnonzero(np.bincount(things) > 1) if len(things) else things
-    inside = np.isin(things, several)
+    bins = np.bincount(entity[known] * count + parts.of_row[known])
+    things, numbers = np.divmod(np.flatnonzero(bins), count)
+    inside = np.isin(things, np.flatnonzero(np.bincount(things) > 1))
     found: dict[int, dict[str, int]] = {}
-    for thing, number, each in zip(things[inside], numbers[inside], rows[inside], strict=True):
-        found.setdefault(int(thing), {})[parts.words[number]] = int(each)
+    for thing, number in zip(things[inside].tolist(), numbers[inside].tolist(), strict=True):
+        found.setdefault(thing, {})[parts.words[number]] = int(bins[thing * count + number])
     return found

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from wsi_pipeline.labels.audited import (
     CONTENT,
@@ -19,12 +20,11 @@ from wsi_pipeline.labels.similar import COLOURS, Likeness, Picture, alike, pictu
 
 def same_files(table: AuditTable, parts: Codes, where: str) -> Iterator[Finding]:
     """Yield files that are there under several names, in several parts or of several patients."""
-    if table.slide is None or table.source is None:
+    if table.file_of_slide is None:
         return
-    pairs = np.unique(np.stack([table.source, table.slide.of_row]), axis=1)  # (2, slides)
-    files, counts = np.unique(pairs[0], return_counts=True)
+    files, counts = np.unique(table.file_of_slide, return_counts=True)
     for file in files[(counts > 1) & (files >= 0)]:
-        slides = pairs[1][pairs[0] == file].tolist()
+        slides = np.flatnonzero(table.file_of_slide == file).tolist()
         yield from _compared(
             table, parts, where, slides, "same_file", "are the same file, byte for byte"
         )
@@ -36,10 +36,9 @@ def alike_slides(
     """Yield slides that look the same and are not known to be the same file."""
     for each in pairs:
         slides = [each.one, each.other]
-        if table.source is not None:
-            first, second = (table.source[_first_row(table, slide)] for slide in slides)
-            if first >= 0 and first == second:
-                continue
+        files = [-1, -2] if table.file_of_slide is None else table.file_of_slide[slides].tolist()
+        if files[0] == files[1] >= 0:
+            continue
         what = f"look alike (correlation {each.correlation:.2f})"
         yield from _compared(table, parts, where, slides, "alike", what)
 
@@ -52,11 +51,14 @@ def _compared(
         return
     rows = [_first_row(table, slide) for slide in slides]
     names = tuple(table.slide.words[slide] for slide in slides)
-    inside = sorted({parts.words[parts.of_row[row]] for row in rows if parts.of_row[row] >= 0})
+    held = {parts.words[parts.of_row[row]] for row in rows if parts.of_row[row] >= 0}
+    inside = sorted(held, key=lambda part: (part != "train", part))
     patients = _patients(table, rows)
     said = f"slides {' and '.join(names)} {what}"
     if len(inside) > 1:
-        text = f"{where}{said}, and are in {' and '.join(inside)}"
+        text = (
+            f"{where}{said}, and are in {' and '.join(inside)}; one patient_id keeps them together"
+        )
         yield Finding(kind=kind, names=names, text=text, is_leak=kind == "same_file")
     elif len(patients) > 1:
         text = f"{said}, and are said to be of patients {' and '.join(patients)}"
@@ -74,27 +76,36 @@ def _first_row(table: AuditTable, slide: int) -> int:
     return 0 if table.slide is None else int(np.argmax(table.slide.of_row == slide))
 
 
-def same_tiles(table: AuditTable, parts: Codes, where: str) -> Iterator[Finding]:
-    """Yield that tiles of the same bytes are in several parts; flat ones look the same everywhere."""
-    if not table.has(*CONTENT):
-        return
-    known = table.tiles[list(CONTENT)].notna().all(axis=1).to_numpy(dtype=np.bool_)
-    known = known & (table.tiles["laplacian_var"].to_numpy(dtype=np.float64, na_value=0) > 0)
-    keys = pd.util.hash_pandas_object(table.tiles.loc[known, list(CONTENT)], index=False)
-    content = np.full(len(known), -1, dtype=np.int64)
-    content[known] = pd.factorize(keys)[0]
+def same_tiles(
+    table: AuditTable, parts: Codes, where: str, content: NDArray[np.int64]
+) -> Iterator[Finding]:
+    """Yield that tiles of the same bytes are in several parts."""
     several = in_several(content, parts)
     if not several:
         return
     rows = np.flatnonzero(np.isin(content, list(several)) & (parts.of_row >= 0))
     example = rows[content[rows] == content[rows[0]]]
-    names = (
-        [] if table.slide is None else [table.slide.words[n] for n in table.slide.of_row[example]]
-    )
-    named = tuple(sorted(set(names)))
+    slides = [] if table.slide is None else table.slide.of_row[example].tolist()
+    named = tuple(sorted({table.slide.words[slide] for slide in slides})) if table.slide else ()
     such = f", such as in slide {' and '.join(named[:2])}" if named else ""
     text = f"{where}{len(rows)} tiles have the same bytes as a tile of another part{such}"
     yield Finding(kind="same_tile", names=named, text=text, is_leak=False)
+
+
+def contents_of(table: AuditTable) -> NDArray[np.int64]:
+    """Return a number per tile that others of the same bytes have too; -1 for those that are alone.
+
+    Flat tiles, of nothing but background, look the same everywhere and have none.
+    """
+    content = np.full(len(table.tiles), -1, dtype=np.int64)
+    if not table.has(*CONTENT):
+        return content
+    known = table.tiles[list(CONTENT)].notna().all(axis=1).to_numpy(dtype=np.bool_)
+    known = known & (table.tiles["laplacian_var"].to_numpy(dtype=np.float64, na_value=0) > 0)
+    keys = pd.util.hash_pandas_object(table.tiles.loc[known, list(CONTENT)], index=False)
+    twice = keys.duplicated(keep=False).to_numpy(dtype=np.bool_)
+    content[np.flatnonzero(known)[twice]] = pd.factorize(keys[twice])[0]
+    return content
 
 
 def pictures_of(table: AuditTable) -> dict[int, Picture]:

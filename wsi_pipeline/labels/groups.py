@@ -72,9 +72,9 @@ def _words(slides: pd.DataFrame, name: str) -> "pd.Series[str]":
     """Return a column as text; null where it is empty or there is none."""
     if name not in slides.columns:
         return pd.Series([None] * len(slides), index=slides.index, dtype=object)
-    column = slides[name].astype(object)
-    words = column.map(str, na_action="ignore").where(column.notna(), None)
-    return words.where(words.map(lambda word: word is None or bool(word.strip())), None)
+    cells = [None if pd.isna(cell) else str(cell) for cell in slides[name]]
+    words = [None if cell is None or not cell.strip() else cell for cell in cells]
+    return pd.Series(words, index=slides.index, dtype=object)
 
 
 def _refuse_unknown(slides: pd.DataFrame, patients: "pd.Series[str]", by: GroupBy) -> None:

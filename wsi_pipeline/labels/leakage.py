@@ -28,6 +28,7 @@ from wsi_pipeline.labels.audited import (
 )
 from wsi_pipeline.labels.duplicates import (
     alike_slides,
+    contents_of,
     pairs_alike,
     pictures_of,
     same_files,
@@ -82,14 +83,14 @@ def audit(tiles: pd.DataFrame, *, slides: pd.DataFrame | None = None) -> Audit:
     columns = partitions(tiles)
     table = AuditTable.of(tiles, slides)
     pictures = pictures_of(table)
-    pairs = pairs_alike(pictures)
+    pairs, content = pairs_alike(pictures), contents_of(table)
     checked, unchecked = _looked_at(table, pictures)
     findings: list[Finding] = []
     for name in columns:
         parts = parts_of(tiles[name], name)
         where = "" if name == "split" else f"{name}: "
         findings += [*_divided(table, parts, where), *_overlaps(table, parts, where)]
-        findings += [*same_files(table, parts, where), *same_tiles(table, parts, where)]
+        findings += [*same_files(table, parts, where), *same_tiles(table, parts, where, content)]
         findings += [*alike_slides(table, parts, where, pairs), *_alike_names(table, parts, where)]
     return Audit(
         findings=tuple(dict.fromkeys(findings)),
@@ -102,12 +103,15 @@ def _looked_at(table: AuditTable, pictures: Mapping[int, Picture]) -> tuple[list
     """Return what can be checked, and what cannot and why."""
     checks = {
         "slides": (table.slide is not None, "no column slide_id"),
-        "patients": (table.patient is not None, "no column patient_id"),
+        "patients": (
+            table.patient is not None and len(table.patient.words) > 0,
+            "no patient_id is known",
+        ),
         "overlapping tiles": (
             table.slide is not None and table.has(*FOOTPRINT),
             f"no columns {', '.join(FOOTPRINT)}",
         ),
-        "byte-equal slides": (table.source is not None, f"no columns {', '.join(SOURCE)}"),
+        "byte-equal slides": (table.file_of_slide is not None, f"no columns {', '.join(SOURCE)}"),
         "slides that look alike": (
             table.slide is not None and table.has(*FOOTPRINT, *COLOURS),
             f"no columns {', '.join((*FOOTPRINT, *COLOURS))}",
@@ -124,7 +128,7 @@ def _partly(table: AuditTable, pictures: Mapping[int, Picture]) -> Iterator[str]
     if table.slide is None:
         return
     slides: NDArray[np.object_] = np.array(table.slide.words, dtype=object)
-    if table.patient is not None and (table.patient.of_row < 0).any():
+    if table.patient is not None and table.patient.words and (table.patient.of_row < 0).any():
         names = slides[np.unique(table.slide.of_row[table.patient.of_row < 0])]
         yield f"patients: not known of {len(names)} slides ({listed(sorted(names))})"
     if table.has(*FOOTPRINT, *COLOURS) and (few := len(slides) - len(pictures)):
@@ -168,9 +172,7 @@ def _overlaps(table: AuditTable, parts: Codes, where: str) -> Iterator[Finding]:
     if table.slide is None or not table.has(*FOOTPRINT):
         return
     own = table.slide.of_row
-    source = (
-        own if table.source is None else np.where(table.source >= 0, table.source + len(own), own)
-    )
+    source = _sources(table, own)
     several = in_several(source, parts)
     rows = np.flatnonzero(np.isin(source, list(several)) & (parts.of_row >= 0))
     rows = rows[np.argsort(source[rows], kind="stable")]
@@ -188,6 +190,15 @@ def _overlaps(table: AuditTable, parts: Codes, where: str) -> Iterator[Finding]:
             f"part, the first at x {x}, y {y} ({parts.words[parts.of_row[meets[0]]]})"
         )
         yield Finding(kind="overlap", names=names, text=text, is_leak=True)
+
+
+def _sources(table: AuditTable, own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number per tile that all slides of one file share."""
+    if table.file_of_slide is None:
+        return own
+    slides = np.arange(len(table.file_of_slide))
+    first = np.where(table.file_of_slide < 0, slides, table.file_of_slide + len(slides))
+    return np.asarray(np.where(own < 0, -1, first[own]))
 
 
 def _alike_names(table: AuditTable, parts: Codes, where: str) -> Iterator[Finding]:
