@@ -19,6 +19,8 @@ from wsi_pipeline.schema import (
 )
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
+from wsi_pipeline.report.settings import ReportConfig
+from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +43,8 @@ def config_page() -> str:
         + _settings(ImportConfig)
         + "\n## export: tiles for other programs\n\n"
         + _settings(ExportConfig)
+        + "\n## report: what the page shows\n\n"
+        + _settings(ReportConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
         + "\n## A profile: --cluster PROFILE.yaml\n\n"

@@ -25,6 +25,10 @@ from wsi_pipeline.cli import (
     tile,
     verify,
 )
+from wsi_pipeline.cli import compare, demo, doctor, info, report, status, tile, verify
+from wsi_pipeline.cli import compare, demo, doctor, info, split, status, tile, verify
+from wsi_pipeline.cli import compare, compare_groups, demo, doctor, info, qc, status, tile, verify
+from wsi_pipeline.cli import compare, demo, doctor, info, label, status, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -50,6 +54,11 @@ app.command()(qc.qc)
 app.command("compare")(compare_groups.compare_groups)
 app.command()(split.split)
 app.command()(report.report)
+app.command()(report.report)
+app.command()(split.split)
+app.command()(qc.qc)
+app.command("compare")(compare_groups.compare_groups)
+app.command()(label.label)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

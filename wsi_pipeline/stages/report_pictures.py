@@ -25,8 +25,8 @@ from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.store.codec import decode_tile
 from wsi_pipeline.store.reader import read_tile
 
-_SIDES_PX = ((60, 512), (200, 352))
-_SMALLEST_SIDE_PX = 240
+_SIDES_PX = ((60, 512), (200, 400))
+_SMALLEST_SIDE_PX = 288
 _PICTURE_QUALITY = 62  # WebP: half of a JPEG's bytes at the same looks
 _TILE_SIDE_PX = 160
 _TILE_QUALITY = 80

@@ -150,7 +150,7 @@ def leakage(known: Known) -> Section:
     else:
         names = [name for name in (*AUDITED, *divided) if name in tiles.table.column_names]
         frame = pd.DataFrame({name: _series(tiles, name) for name in names})
-        parts = tuple(_audited(audit(frame, slides=pd.DataFrame(list(known.cohort.rows)))))
+        parts = tuple(_audited(audit(frame, slides=pd.DataFrame(known.cohort.with_status("done")))))
     return Section(name="leakage", title="Leakage audit", parts=parts)
 
 
