@@ -47,14 +47,13 @@ def image_arrays(images: pa.Table, *, name: str, most: int = ARRAY_IMAGES) -> li
     if "slide_id" in images.column_names:
         return _by_slide(images)
     known = [column for column in _TOGETHER if column in images.column_names]
-    groups = _groups(images, known)
-    texts = {key: "-".join([name, *(word for word in key if word)]) for key in groups}
-    names = safe_names(list(texts.values()))
-    return [
-        ImageArray(slide_id=slide_id, rows=part)
-        for key, rows in groups.items()
-        for slide_id, part in _pieces(names[texts[key]], rows, most)
-    ]
+    pieces = {
+        "\0".join([name, *(word or "" for word in key), number]): rows
+        for key, together in _groups(images, known).items()
+        for number, rows in _pieces(together, most)
+    }
+    names = safe_names(pieces)
+    return [ImageArray(slide_id=names[text], rows=rows) for text, rows in pieces.items()]
 
 
 def _by_slide(images: pa.Table) -> list[ImageArray]:
@@ -92,9 +91,9 @@ def _groups(
     return {key: np.array(found, dtype=np.int64) for key, found in rows.items()}
 
 
-def _pieces(name: str, rows: NDArray[np.int64], most: int) -> list[tuple[str, NDArray[np.int64]]]:
-    """Return rows in pieces of at most ``most``, numbered where there are several."""
+def _pieces(rows: NDArray[np.int64], most: int) -> list[tuple[str, NDArray[np.int64]]]:
+    """Return rows in pieces of at most ``most``, with a number where there are several."""
     if len(rows) <= most:
-        return [(name, rows)]
+        return [("", rows)]
     pieces = [rows[first : first + most] for first in range(0, len(rows), most)]
-    return [(f"{name}-{number:04d}", piece) for number, piece in enumerate(pieces)]
+    return [(f"{number:04d}", piece) for number, piece in enumerate(pieces)]
