@@ -21,6 +21,8 @@ RENEWED_S = 30.0
 FORGOTTEN_S = 180.0
 """A lease not renewed for so long is nobody's any more; one of a dead process of this machine is at once."""
 
+_GRACE_S = 5.0  # for a last word to a place that may not answer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteSeen:
@@ -147,9 +149,15 @@ def remote_lease(run: RunDirectory, *, part: int, parts: int) -> Iterator[Remote
         with _renewed(lease):
             yield lease
     finally:
-        with suppress(Exception):  # it ends by itself
-            if lease.is_ours():
-                remove_object(path)
+        giving = threading.Thread(target=_give_back, args=(lease, path), daemon=True)
+        giving.start()
+        giving.join(_GRACE_S)
+
+
+def _give_back(lease: RemoteLease, path: Path) -> None:
+    with suppress(Exception):  # it ends by itself
+        if lease.is_ours():
+            remove_object(path)
 
 
 def _refuse_if_held(run: RunDirectory, concerned: Callable[[RemoteSeen], bool]) -> None:
@@ -172,7 +180,7 @@ def _renewed(lease: RemoteLease) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(_GRACE_S)
 
 
 def _folder(run: RunDirectory) -> Path:
