@@ -51,13 +51,13 @@ def remote_leases(run: RunDirectory) -> list[RemoteSeen]:
 
 
 def _seen(name: str, data: bytes) -> RemoteSeen | None:
-    part, _, parts = name.removesuffix(".json").partition("-of-")
+    part, parts = _numbers(name)
     try:
         said = json.loads(data)
         return RemoteSeen(
             name=name,
-            part=int(part),
-            parts=int(parts),
+            part=part,
+            parts=parts,
             owner=str(said["owner"]),
             since=str(said.get("since", "?")),
             age_s=max(0.0, time.time() - float(said["time"])),
@@ -65,6 +65,14 @@ def _seen(name: str, data: bytes) -> RemoteSeen | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _numbers(name: str) -> tuple[int, int]:
+    """Return which part of how many a lease is of; every other object counts for the whole."""
+    part, _, parts = name.removesuffix(".json").partition("-of-")
+    if part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts):
+        return int(part), int(parts)
+    return 1, 1
 
 
 class RemoteLease:
