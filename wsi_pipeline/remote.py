@@ -22,6 +22,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _LOCAL = "file://"
 _WITH_BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 _MISSING = "install what it needs: pip install 'wsi-pipeline[remote]' for S3, and gcsfs or adlfs for others"
+_SIGNED = re.compile(
+    r"(?:^|&)(?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|Signature|sig|(?:access_)?token)=",
+    re.IGNORECASE,
+)
 SCRATCH = "wsi-pipeline-"
 """Begins the name of every folder in scratch; its ``owner()`` follows."""
 
@@ -47,6 +51,7 @@ def place(text: str | Path) -> Path:
         return text
     if not is_url(text):
         return Path(text.removeprefix(_LOCAL))
+    _refuse_secrets(text)
     try:
         from upath import UPath
 
@@ -59,6 +64,19 @@ def place(text: str | Path) -> Path:
             f"{text}: expected a file name, s3://BUCKET/KEY or another URL that fsspec knows, got {error}"
         ) from error
     return cast("Path", path)
+
+
+def _refuse_secrets(url: str) -> None:
+    """Refuse a URL with a password or a signature in it: it would stand in tables, logs and pictures."""
+    scheme, _, rest = url.partition("://")
+    account, at, beyond = rest.partition("/")[0].rpartition("@")
+    where = f"{scheme}://…@{beyond}" if at else f"{scheme}://{rest.partition('?')[0]}?…"
+    if ":" in account or _SIGNED.search(rest.partition("?")[2]):
+        raise ConfigError(
+            f"{where}: expected a URL without a password or signature, for it is written into the run; "
+            "give credentials by the usual variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or AWS_PROFILE"
+        )
 
 
 def absolute(text: str | Path) -> Path:

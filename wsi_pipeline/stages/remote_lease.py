@@ -21,6 +21,8 @@ RENEWED_S = 30.0
 FORGOTTEN_S = 180.0
 """A lease not renewed for so long is nobody's any more; one of a dead process of this machine is at once."""
 
+_GRACE_S = 5.0  # for a last word to a place that may not answer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteSeen:
@@ -49,13 +51,13 @@ def remote_leases(run: RunDirectory) -> list[RemoteSeen]:
 
 
 def _seen(name: str, data: bytes) -> RemoteSeen | None:
-    part, _, parts = name.removesuffix(".json").partition("-of-")
+    part, parts = _numbers(name)
     try:
         said = json.loads(data)
         return RemoteSeen(
             name=name,
-            part=int(part),
-            parts=int(parts),
+            part=part,
+            parts=parts,
             owner=str(said["owner"]),
             since=str(said.get("since", "?")),
             age_s=max(0.0, time.time() - float(said["time"])),
@@ -63,6 +65,14 @@ def _seen(name: str, data: bytes) -> RemoteSeen | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _numbers(name: str) -> tuple[int, int]:
+    """Return which part of how many a lease is of; every other object counts for the whole."""
+    part, _, parts = name.removesuffix(".json").partition("-of-")
+    if part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts):
+        return int(part), int(parts)
+    return 1, 1
 
 
 class RemoteLease:
@@ -147,9 +157,15 @@ def remote_lease(run: RunDirectory, *, part: int, parts: int) -> Iterator[Remote
         with _renewed(lease):
             yield lease
     finally:
-        with suppress(Exception):  # it ends by itself
-            if lease.is_ours():
-                remove_object(path)
+        giving = threading.Thread(target=_give_back, args=(lease, path), daemon=True)
+        giving.start()
+        giving.join(_GRACE_S)
+
+
+def _give_back(lease: RemoteLease, path: Path) -> None:
+    with suppress(Exception):  # it ends by itself
+        if lease.is_ours():
+            remove_object(path)
 
 
 def _refuse_if_held(run: RunDirectory, concerned: Callable[[RemoteSeen], bool]) -> None:
@@ -172,7 +188,7 @@ def _renewed(lease: RemoteLease) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(_GRACE_S)
 
 
 def _folder(run: RunDirectory) -> Path:

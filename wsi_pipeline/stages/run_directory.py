@@ -176,7 +176,7 @@ def publish_slides_table(
     """Write slides.parquet from all records; again, where another part has written some meanwhile.
 
     That is left to any part that still works, for it writes the table after this one. Where none does, no
-    record comes any more but from commands that begin later, so two rounds are enough.
+    record comes any more but from commands that begin later, so three rounds are enough.
     """
     records = read_records(run)
     while True:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from wsi_pipeline.calls import Pool, SerialPool
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
-from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.errors import ConfigError, OutputError
 from wsi_pipeline.files import make_folder, output_error, remove_tree, sweep, temporaries
-from wsi_pipeline.remote import absolute, answering, is_url
+from wsi_pipeline.remote import absolute, answering, is_remote, is_url
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
 from wsi_pipeline.stages.asked import write_asked
 from wsi_pipeline.stages.columns import finish_change
@@ -107,9 +107,11 @@ def _wound_up(tiling: Tiling) -> Iterator[None]:
     """Sweep and write slides.parquet however the work ends; told is the error that ended it."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        lost = is_remote(tiling.run.path) and isinstance(error, OutputError)
         with suppress(Exception):
-            _wind_up(tiling)
+            if not lost:  # a place that does not answer would keep everybody waiting again
+                _wind_up(tiling)
         raise
     _wind_up(tiling)
 
