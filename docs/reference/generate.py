@@ -10,6 +10,7 @@ import typer
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import (
     IMPORT_COLUMNS,
     IMPORT_SLIDE_COLUMNS,
@@ -19,8 +20,6 @@ from wsi_pipeline.schema import (
 )
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
-from wsi_pipeline.report.settings import ReportConfig
-from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -25,10 +25,6 @@ from wsi_pipeline.cli import (
     tile,
     verify,
 )
-from wsi_pipeline.cli import compare, demo, doctor, info, report, status, tile, verify
-from wsi_pipeline.cli import compare, demo, doctor, info, split, status, tile, verify
-from wsi_pipeline.cli import compare, compare_groups, demo, doctor, info, qc, status, tile, verify
-from wsi_pipeline.cli import compare, demo, doctor, info, label, status, tile, verify
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
