@@ -222,7 +222,7 @@ _LIBRARIES = {"aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", 
 
 
 def get(path: Path) -> bytes:
-    """Return a whole remote object.
+    """Return a whole remote object of this package's own, none of which is empty.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def get(path: Path) -> bytes:
     """
     system, key = filesystem(path)
     with _said("read", path, unless=FileNotFoundError):
-        data: bytes = system.cat_file(key)
+        data: bytes = system.cat_file(key, start=0)  # with 0, a request less
     return data
 
 
@@ -268,7 +268,11 @@ def names_in(folder: Path) -> list[str]:
 
 def seekable(path: Path) -> Path | BytesIO:
     """Return what a library opens: a local path itself, or all bytes of a remote object."""
-    return BytesIO(get(path)) if is_remote(path) else path
+    if not is_remote(path):
+        return path
+    system, key = filesystem(path)
+    with _said("read", path, unless=FileNotFoundError):
+        return BytesIO(system.cat_file(key))
 
 
 def first_bytes(path: Path, count: int) -> BytesIO:
