@@ -255,6 +255,27 @@ SPLIT_TABLE_COLUMNS = _columns(
 """One row per slide and repeat, in splits.parquet and splits.csv."""
 
 
+LABEL_COLUMNS = _columns(
+    (
+        "label",
+        _WORD,
+        "The tile's class by the rule, or the slide's label; null where there is none",
+    ),
+    (
+        "label_value",
+        pa.float64(),
+        "The slide's label where it is a number; only with slide_label",
+    ),
+    (
+        "label_share_CLASS",
+        pa.float32(),
+        "Share of the footprint that the class covers, 0 to 1, a column for each class; null where the slide "
+        "has no annotation that could be read",
+    ),
+)
+"""What label adds to the manifest."""
+
+
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
     """Return the Arrow schema of a table."""
     return pa.schema([pa.field(column.name, column.type) for column in columns])

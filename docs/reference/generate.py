@@ -20,6 +20,8 @@ from wsi_pipeline.schema import (
 )
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
+from wsi_pipeline.labels.rules import LabelConfig
+from wsi_pipeline.schema import LABEL_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Column
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,6 +46,9 @@ def config_page() -> str:
         + _settings(ExportConfig)
         + "\n## report: what the page shows\n\n"
         + _settings(ReportConfig)
+        + "\n## label: what is read, and the rule\n\n"
+        + "All of these are in `RUN/label.json` with their digest ([the rule](../concepts/labels.md)).\n\n"
+        + _settings(LabelConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
@@ -64,6 +69,8 @@ def column_dictionary() -> str:
         + _columns(TILE_COLUMNS)
         + "\nA run of imported tiles has the other columns of its source too, and\n\n"
         + _columns(IMPORT_COLUMNS)
+        + "\n`label` adds:\n\n"
+        + _columns(LABEL_COLUMNS)
         + "\n## slides.parquet: one row per slide\n\n"
         + _columns(SLIDE_COLUMNS)
         + "\nA run of imported tiles has also\n\n"

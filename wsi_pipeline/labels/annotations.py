@@ -1,17 +1,18 @@
 """Shapes that a person has drawn on a slide, read from the files of drawing programs.
 
 GeoJSON is read here, as QuPath writes it: a FeatureCollection, a bare array of Features, or one Feature,
-plain or gzipped. ASAP's XML is read by ``labels.asap``.
+plain, gzipped or zipped. ASAP's XML is read by ``labels.asap``.
 """
 
 import gzip
 import json
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import shapely
@@ -24,7 +25,7 @@ Program: TypeAlias = Literal["geojson", "asap"]
 MOST_BYTES = 1 << 31
 """Of an annotation after unpacking; 20 million corners of shapes are about one GiB."""
 
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WITHOUT_AREA = frozenset({"Point", "MultiPoint", "LineString", "MultiLineString"})
 _CORNERS = 3  # of a polygon at least
 _FARTHEST_PX = 1e9  # no slide is so large; squares of it are still exact enough
@@ -68,7 +69,7 @@ def annotation_of(
 
 
 def unpacked(path: Path) -> bytes:
-    """Return a file's bytes, unpacked where they are gzipped.
+    """Return a file's bytes, unpacked where they are gzipped or a zip archive of one file.
 
     Raises
     ------
@@ -77,14 +78,10 @@ def unpacked(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as handle:
-            is_packed = handle.read(2) == _GZIP
-        if is_packed:
-            with path.open("rb") as handle, gzip.open(handle) as packed:
-                data = packed.read(MOST_BYTES + 1)
-        else:
-            with path.open("rb") as handle:
-                data = handle.read(MOST_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
+            begins = handle.read(len(_ZIP))
+            handle.seek(0)
+            data = _unpacked(handle, begins)
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise SlideError(f"annotation {path.name}: cannot be read ({error})") from error
     if len(data) > MOST_BYTES:
         raise SlideError(
@@ -92,6 +89,21 @@ def unpacked(path: Path) -> bytes:
             "leave out detections, or simplify outlines"
         )
     return data
+
+
+def _unpacked(handle: BinaryIO, begins: bytes) -> bytes:
+    """Return at most one byte more than is taken, whatever an archive says of its size."""
+    if begins.startswith(_GZIP):
+        with gzip.open(handle) as packed:
+            return packed.read(MOST_BYTES + 1)
+    if begins != _ZIP:
+        return handle.read(MOST_BYTES + 1)
+    with zipfile.ZipFile(handle) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1:
+            raise ValueError(f"expected an archive of one file, got {len(names)}")
+        with archive.open(names[0]) as inside:
+            return inside.read(MOST_BYTES + 1)
 
 
 def read_geojson(data: bytes) -> Annotation:

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from wsi_pipeline.labels.masks import MASK_ENDINGS
 
-TEXT_ENDINGS = (".geojson", ".geojson.gz", ".json", ".json.gz", ".xml")
+TEXT_ENDINGS = (".geojson", ".geojson.gz", ".geojson.zip", ".zip", ".json", ".json.gz", ".xml")
 """Files of shapes."""
 
 ENDINGS = (*TEXT_ENDINGS, *MASK_ENDINGS)

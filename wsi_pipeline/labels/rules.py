@@ -61,7 +61,7 @@ class LabelConfig(Config):
         None,
         min_length=1,
         description="Folder with one annotation per slide, named by slide_id or by the slide's file: "
-        "`SLIDE.geojson`, `.geojson.gz`, `.json`, `.xml`, `.tif`, `.tiff`, `.png`, each also as "
+        "`SLIDE.geojson`, `.geojson.gz`, `.zip`, `.json`, `.xml`, `.tif`, `.tiff`, `.png`, each also as "
         "`SLIDE_mask.…` and `SLIDE-labels.…`. The slide table's column `annotation` goes before it.",
         json_schema_extra=_expected("a folder"),
     )

@@ -183,7 +183,19 @@ def read_boxes(run: RunDirectory, slide_id: str) -> Boxes:
 
 
 def _frame(record: SlideRecord) -> SlideFrame:
+    """Return where a slide's pixels are.
+
+    Raises
+    ------
+    SlideError
+        Nothing is known of the slide but its tiles.
+    """
     values = record.values
+    if not values.get("width") or not values.get("height"):
+        raise SlideError(
+            "annotation: the size of the slide is not known, as of imported tiles, so no shape can be "
+            "laid over it; label it by a column with --slide-label"
+        )
     bounds = [values.get(f"bounds_{name}") for name in ("x", "y", "width", "height")]
     canvas0 = Size(width=int(values["width"]), height=int(values["height"]))
     if any(value is None for value in bounds):

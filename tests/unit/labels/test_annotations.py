@@ -1,7 +1,10 @@
 """Files of drawing programs: every wrapping that occurs is read, and what is broken is named."""
 
 import gzip
+import io
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,20 +172,48 @@ def test_a_gzipped_file_is_unpacked_whatever_its_name(tmp_path: Path) -> None:
     assert unpacked(path) == b"[]"
 
 
-@pytest.mark.parametrize("data", [b"\x1f\x8b", b"\x1f\x8bxyz", gzip.compress(b"[]" * 50)[:-9]])
+def zipped(*files: bytes) -> bytes:
+    """Return a zip archive."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, content in enumerate(files):
+            archive.writestr(f"{number}.geojson", content)
+    return data.getvalue()
+
+
+def test_the_archive_of_qupath_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped(b"[]"))
+    assert unpacked(path) == b"[]"
+    path.write_bytes(zipped(b"[]", b"[]"))
+    with pytest.raises(SlideError, match="expected an archive of one file, got 2"):
+        unpacked(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x1f\x8b",
+        b"\x1f\x8bxyz",
+        gzip.compress(b"[]" * 50)[:-9],
+        b"PK\x03\x04",
+        zipped(b"[]" * 500)[:-30],
+        zipped(b"[]" * 500)[:40] + b"\xff" + zipped(b"[]" * 500)[41:],
+    ],
+)
 def test_a_cut_off_archive_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.geojson.gz").write_bytes(data)
     with pytest.raises(SlideError, match=r"annotation a.geojson.gz: cannot be read"):
         unpacked(tmp_path / "a.geojson.gz")
 
 
-@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("packed", [gzip.compress, zipped, bytes])
 def test_an_archive_that_grows_without_end_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, packed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: Callable[[bytes], bytes]
 ) -> None:
     monkeypatch.setattr(annotations, "MOST_BYTES", 1000)
     path = tmp_path / "a.geojson.gz"
-    path.write_bytes(gzip.compress(bytes(10_000)) if packed else bytes(10_000))
+    path.write_bytes(packed(bytes(10_000)))
     with pytest.raises(SlideError, match="expected at most"):
         unpacked(path)
 
