@@ -218,7 +218,8 @@ QC_COLUMNS = _columns(
     (
         "qc_fold_z",
         pa.float32(),
-        "The smaller of two: spreads darker (gray_q50) and more saturated (saturation_q50) than the slide",
+        "The smaller of spreads darker (gray_q50) and more saturated (saturation_q50) than the slide, less "
+        "those bluer (hue_q50)",
     ),
     ("qc_ink", _WORD, "green, blue, black or red; null where nothing is written"),
     ("qc_blur", pa.bool_(), "Less sharp than slide and scanner, or far less than the scanner"),
@@ -227,7 +228,11 @@ QC_COLUMNS = _columns(
     ("qc_white", pa.bool_(), "White pixels that are neither glass nor padding"),
     ("qc_pen", pa.bool_(), "Ink covers tissue"),
     ("qc_background", pa.bool_(), "Nearly all glass"),
-    ("qc_fold", pa.bool_(), "Darker and more saturated than the slide: tissue lies double"),
+    (
+        "qc_fold",
+        pa.bool_(),
+        "Darker and more saturated than the slide at the same hue: tissue lies double",
+    ),
     ("qc_gray", pa.bool_(), "Without colour"),
 )
 """What ``qc`` adds to manifest/SLIDE.parquet."""

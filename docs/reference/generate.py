@@ -22,6 +22,9 @@ from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
 from wsi_pipeline.labels.rules import LabelConfig
 from wsi_pipeline.schema import LABEL_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Column
+from wsi_pipeline.labels.comparison_config import CompareConfig
+from wsi_pipeline.labels.quality_config import QcConfig
+from wsi_pipeline.schema import QC_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Column
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +54,11 @@ def config_page() -> str:
         + _settings(LabelConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
+        + "\n## qc: what is marked\n\n"
+        + "What each rule means: [quality](../concepts/quality.md).\n\n"
+        + _settings(QcConfig)
+        + "\n## compare: groups of tiles\n\n"
+        + _settings(CompareConfig)
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
         + "Jobs of a batch system ([how to](../how-to/cluster.md)). Only `kind` has to be given.\n\n"
         + _settings(Profile)
@@ -71,6 +79,8 @@ def column_dictionary() -> str:
         + _columns(IMPORT_COLUMNS)
         + "\n`label` adds:\n\n"
         + _columns(LABEL_COLUMNS)
+        + "\n### What qc adds\n\n"
+        + _columns(QC_COLUMNS)
         + "\n## slides.parquet: one row per slide\n\n"
         + _columns(SLIDE_COLUMNS)
         + "\nA run of imported tiles has also\n\n"
@@ -121,6 +131,8 @@ def _settings(kind: type[Config]) -> str:
     rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
     for name, field in kind.model_fields.items():
         default = "none" if field.default in (None, (), {}) else field.default
+        default = "none" if field.default in (None, ()) else field.default
+        default = ", ".join(default) if isinstance(default, tuple) else default
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")
         rows += f"| `{name}` | {default} | {expected} | {field.description} |\n"

@@ -83,7 +83,7 @@ def draw_damaged(folder: Path) -> Cohort:
         blur_px = 0.0 if scanner == "sharp" else SOFT_PX
         if name == "sharp_3":
             blur_px = 3.0
-        drawn = draw_slide(SIZE, seed=[5, number], blur_px=blur_px)
+        drawn = draw_slide(SIZE, seed=[5, number], blur_px=blur_px, tumours=1)
         rgb = drawn.rgb.copy()
         if number // 2 == 2:
             damaged |= {(name, x, y): what for (x, y), what in _damage(rgb, drawn.tissue).items()}

@@ -22,8 +22,8 @@ def density_figure(found: Densities, *, title: str, axis: str) -> bytes:
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     _draw(axes, found, axis=axis)
-    axes.set_title(title, loc="left")
-    axes.legend(frameon=False, fontsize="small")
+    axes.set_title(title, loc="left", parse_math=False)
+    _name_curves(axes)
     return _png(figure)
 
 
@@ -42,10 +42,10 @@ def stain_figure(
     row = np.atleast_1d(figure.subplots(1, panels))
     for axes, (channel, found) in zip(row, density.items(), strict=False):
         _draw(axes, found, axis=f"optical density, {channel}")
-    row[0].legend(frameon=False, fontsize="small")
+    _name_curves(row[0])
     if stains:
         _draw_stains(row[-1], stains)
-    figure.suptitle(title, x=0.01, ha="left")
+    figure.suptitle(title, x=0.01, ha="left", parse_math=False)
     return _png(figure)
 
 
@@ -58,7 +58,7 @@ def _draw(axes: Axes, found: Densities, *, axis: str) -> None:
         density = found.by_group[group.name]
         colour = COLOURS[number % len(COLOURS)]
         dash = _DASHES[number // len(COLOURS) % len(_DASHES)]
-        label = f"{group.name} ({group.count} tiles)"
+        label = f" {group.name} ({group.count} tiles)"  # one that begins with "_" would be left out
         axes.plot(found.grid, density, dash, color=colour, label=label)
         axes.fill_between(found.grid, density, color=colour, alpha=0.08, linewidth=0)
     if found.log:
@@ -69,6 +69,13 @@ def _draw(axes: Axes, found: Densities, *, axis: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _name_curves(axes: Axes) -> None:
+    """Add a legend; names of groups are the user's, so a ``$`` in them is no formula."""
+    if axes.get_legend_handles_labels()[0]:
+        for text in axes.legend(frameon=False, fontsize="small").get_texts():
+            text.set_parse_math(False)
+
+
 def _draw_stains(axes: Axes, stains: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
     """Draw two patches a group: the light left behind a stain of density 0.7."""
     patches = np.array(
@@ -76,7 +83,7 @@ def _draw_stains(axes: Axes, stains: Mapping[str, tuple[Sequence[float], Sequenc
     )
     axes.imshow(patches, aspect="auto")  # (group, stain, channel)
     axes.set_xticks([0, 1], ["hematoxylin", "eosin"])
-    axes.set_yticks(range(len(stains)), list(stains))
+    axes.set_yticks(range(len(stains)), list(stains), parse_math=False)
     axes.tick_params(length=0)
     axes.set_title("stain vectors", fontsize="medium")
 

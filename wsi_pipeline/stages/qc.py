@@ -137,16 +137,16 @@ def qc_run(
         finish_change(run)
         found = _find(run, config, refit=options.refit)
         _write(run, config, found)
-    if not options.pictures:
-        return found.outcome
-    problems = publish_pictures(
-        run,
-        tile_config,
-        found.judged,
-        kinds=_kinds(found.outcome, config),
-        config=config,
-        pool=pool or SerialPool(),
-    )
+        if not options.pictures:
+            return found.outcome
+        problems = publish_pictures(
+            run,
+            tile_config,
+            found.judged,
+            kinds=_kinds(found.outcome, config),
+            config=config,
+            pool=pool or SerialPool(),
+        )
     return replace(found.outcome, problems=(*found.outcome.problems, *problems))
 
 
