@@ -10,7 +10,14 @@ import typer
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
-from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
+from wsi_pipeline.labels.split_config import SplitConfig
+from wsi_pipeline.schema import (
+    SLIDE_COLUMNS,
+    SPLIT_COLUMNS,
+    SPLIT_TABLE_COLUMNS,
+    TILE_COLUMNS,
+    Column,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +37,8 @@ def config_page() -> str:
         + _settings(TileConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
+        + "\n## split\n\n"
+        + _settings(SplitConfig)
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
         + "Jobs of a batch system ([how to](../how-to/cluster.md)). Only `kind` has to be given.\n\n"
         + _settings(Profile)
@@ -49,6 +58,10 @@ def column_dictionary() -> str:
         + "\n## slides.parquet: one row per slide\n\n"
         + _columns(SLIDE_COLUMNS)
         + "\nThe further columns of the slide table that the user gave follow these.\n"
+        + "\n## manifest/SLIDE.parquet: columns of split\n\n"
+        + _columns(SPLIT_COLUMNS)
+        + "\n## splits.parquet and splits.csv: one row per slide and repeat\n\n"
+        + _columns(SPLIT_TABLE_COLUMNS)
     )
 
 
@@ -93,11 +106,15 @@ PAGES = {
 def _settings(kind: type[Config]) -> str:
     rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
     for name, field in kind.model_fields.items():
-        default = "none" if field.default in (None, ()) else field.default
+        default = "none" if field.default in (None, ()) else _plain(field.default)
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")
         rows += f"| `{name}` | {default} | {expected} | {field.description} |\n"
     return rows
+
+
+def _plain(default: object) -> object:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else default
 
 
 def _columns(columns: tuple[Column, ...]) -> str:
