@@ -25,6 +25,14 @@ from wsi_pipeline.schema import LABEL_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Colu
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.schema import QC_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Column
+from wsi_pipeline.labels.split_config import SplitConfig
+from wsi_pipeline.schema import (
+    SLIDE_COLUMNS,
+    SPLIT_COLUMNS,
+    SPLIT_TABLE_COLUMNS,
+    TILE_COLUMNS,
+    Column,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +67,8 @@ def config_page() -> str:
         + _settings(QcConfig)
         + "\n## compare: groups of tiles\n\n"
         + _settings(CompareConfig)
+        + "\n## split\n\n"
+        + _settings(SplitConfig)
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
         + "Jobs of a batch system ([how to](../how-to/cluster.md)). Only `kind` has to be given.\n\n"
         + _settings(Profile)
@@ -86,6 +96,10 @@ def column_dictionary() -> str:
         + "\nA run of imported tiles has also\n\n"
         + _columns(IMPORT_SLIDE_COLUMNS)
         + "\nThe further columns of the slide table that the user gave follow these.\n"
+        + "\n## manifest/SLIDE.parquet: columns of split\n\n"
+        + _columns(SPLIT_COLUMNS)
+        + "\n## splits.parquet and splits.csv: one row per slide and repeat\n\n"
+        + _columns(SPLIT_TABLE_COLUMNS)
     )
 
 
@@ -133,10 +147,15 @@ def _settings(kind: type[Config]) -> str:
         default = "none" if field.default in (None, (), {}) else field.default
         default = "none" if field.default in (None, ()) else field.default
         default = ", ".join(default) if isinstance(default, tuple) else default
+        default = "none" if field.default in (None, ()) else _plain(field.default)
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")
         rows += f"| `{name}` | {default} | {expected} | {field.description} |\n"
     return rows
+
+
+def _plain(default: object) -> object:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else default
 
 
 def _columns(columns: tuple[Column, ...]) -> str:

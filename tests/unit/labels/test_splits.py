@@ -42,7 +42,7 @@ def config(**values: Any) -> SplitConfig:  # noqa: ANN401  what a user writes
 
 
 def parts_by(plan: SplitPlan, name: str) -> Mapping[str, set[str]]:
-    return plan.table.groupby(name)["split"].agg(set).to_dict()
+    return {str(key): set(words) for key, words in plan.table.groupby(name)["split"]}
 
 
 def groups_in(plan: SplitPlan) -> dict[str, int]:
@@ -132,8 +132,8 @@ def test_what_is_held_out_is_the_test_part_with_all_slides_of_its_patients(
 def test_byte_equal_slides_stay_together_whoever_they_are_said_to_be_of(
     slides: pd.DataFrame,
 ) -> None:
-    same = slides.assign(same_file=[None] * len(slides))
-    same.loc[[0, len(same) - 1], "same_file"] = "one"
+    words = ["one", *[None] * (len(slides) - 2), "one"]
+    same = slides.assign(same_file=pd.Series(words, dtype=object))
     plan = split_slides(same, config(test=2, validation=1))
     ends = plan.table.set_index("slide_id").loc[same.iloc[[0, -1]]["slide_id"], "split"]
     assert ends.nunique() == 1
@@ -293,7 +293,7 @@ def test_patients_that_turn_out_to_be_one_are_refused_where_they_were_in_two_par
     other = str(parts.index[parts == "train"][0])
     slides = simple(6).replace({"patient_id": {one: other}})
     with pytest.raises(
-        ConfigError, match="its slides belong together now .* --overwrite draws all"
+        ConfigError, match=r"its slides belong together now .* --overwrite draws all"
     ):
         split_slides(slides, asked, before=before)
 
