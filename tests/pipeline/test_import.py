@@ -1,6 +1,7 @@
 """Tiles that exist already become a run: their bytes, their labels, and what cannot be used."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,7 +161,7 @@ def test_what_a_later_stage_adds_keeps_patients_and_labels(tmp_path: Path) -> No
 @pytest.mark.parametrize("form", ["bytes", "struct", "large"])
 def test_a_parquet_column_of_images(form: str, tmp_path: Path) -> None:
     images = [encoded(number) for number in range(20)]
-    column: pa.Array = pa.array(images, type=pa.large_binary() if form == "large" else pa.binary())
+    column: Any = pa.array(images, type=pa.large_binary() if form == "large" else pa.binary())
     if form == "struct":
         names = pa.array([f"{number}.jpg" for number in range(20)])
         column = pa.StructArray.from_arrays([column, names], ["bytes", "path"])

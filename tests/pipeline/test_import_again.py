@@ -66,8 +66,7 @@ def test_an_interrupted_import_goes_on_to_the_same_run(
 def test_a_killed_import_goes_on_to_the_same_run(source: Path, tmp_path: Path) -> None:
     import_tiles(source, tmp_path / "WHOLE", SETTINGS)
     line = [sys.executable, "-m", "wsi_pipeline", "import", str(source), "-o", "RUN"]
-    for shards in (1, 4):
-        _kill_after(line, shards=shards, cwd=tmp_path)
+    _kill_after(line, shards=3, cwd=tmp_path)
     ended = subprocess.run(
         line, cwd=tmp_path, env=environment(), capture_output=True, timeout=60, check=True
     )

@@ -8,6 +8,7 @@ wsi_pipeline.errors.ConfigError: missing/: no such file or folder; check the spe
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from wsi_pipeline.calls import Call, Pool, SerialPool, run_all
 from wsi_pipeline.config import TileConfig
-from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, TileError
+from wsi_pipeline.errors import ConfigError, OutputError, PipelineError
 from wsi_pipeline.files import (
     make_folder,
     output_error,
@@ -26,7 +27,6 @@ from wsi_pipeline.files import (
     sweep,
     temporaries,
 )
-from wsi_pipeline.geometry import Size
 from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.slides.find import SlideSource
@@ -40,6 +40,7 @@ from wsi_pipeline.stages.import_array import (
     source_crc32c,
     source_times,
 )
+from wsi_pipeline.stages.import_plan import ImportPlan, plan_import
 from wsi_pipeline.stages.lease import Held, sole_use
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
@@ -55,30 +56,16 @@ from wsi_pipeline.stages.run_directory import (
 )
 from wsi_pipeline.stages.stage import Observer, SilentObserver
 from wsi_pipeline.stages.tiling import TileOutcome
-from wsi_pipeline.store.pictures import picture_size
 from wsi_pipeline.store.writer import open_group
 from wsi_pipeline.tables import write_table
-from wsi_pipeline.tiles.arrays import ImageArray, image_arrays
-from wsi_pipeline.tiles.catalog import Catalog, read_catalog
-from wsi_pipeline.tiles.encoded import encoded_images
+from wsi_pipeline.tiles.arrays import ImageArray
 from wsi_pipeline.tiles.import_config import ImportConfig
 
 __all__ = ["ImportConfig", "ImportOutcome", "ImportPlan", "import_tiles", "plan_import"]
 
-_LOOKED_AT = 64
-"""Images whose headers say how large tiles are."""
+_LOG = logging.getLogger(__name__)
 
 _MOST_IDS = 5  # named in a message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportPlan:
-    """What an import would do."""
-
-    catalog: Catalog
-    arrays: tuple[ImageArray, ...]
-    config: TileConfig
-    """Of the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,20 +80,6 @@ class ImportOutcome:
         """Return the sum of a column of slides.parquet over the arrays that are done."""
         done = self.tiling.with_status("done")
         return sum(int(record.values.get(name) or 0) for record in done)
-
-
-def plan_import(source: str | Path, settings: ImportConfig) -> ImportPlan:
-    """Return which arrays a source becomes, and their tile size; writes nothing.
-
-    Raises
-    ------
-    ConfigError
-        The source cannot be used; the message says what to change.
-    """
-    catalog = read_catalog(source, settings)
-    arrays = image_arrays(catalog.images, name=catalog.name)
-    tile_size = settings.tile_size or _side(catalog)
-    return ImportPlan(catalog=catalog, arrays=tuple(arrays), config=settings.tile_config(tile_size))
 
 
 def import_tiles(
@@ -192,8 +165,7 @@ class _Importing:
             if answer.error is not None:
                 record = self._failed(job, answer.error)
             observer.unit_cut(job.slide_id, record.tiles, record.values.get("stored_bytes") or 0)
-            observer.slide_ended(record)
-            settled[job.slide_id] = record
+            settled[job.slide_id] = _ended(record, observer)
 
     def _calls(self, observer: Observer, settled: dict[str, SlideRecord]) -> Iterator[Call]:
         """Yield a call for every array that is not done, its rows written where the call reads them."""
@@ -203,8 +175,7 @@ class _Importing:
             observer.slide_planned(job.slide_id, len(images))
             before = None if self.overwrite else read_record(self.run, job.slide_id)
             if before is not None and self._is_done(before):
-                settled[job.slide_id] = _today(before, job, images)
-                observer.slide_ended(settled[job.slide_id])
+                settled[job.slide_id] = _ended(_today(before, job, images), observer)
                 continue
             write_table(job.images, images)
             yield Call(name=f"import:{job.slide_id}", function=import_array, argument=job)
@@ -258,59 +229,18 @@ class _Importing:
         return (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def _ended(record: SlideRecord, observer: Observer) -> SlideRecord:
+    _LOG.info("array=%s status=%s tiles=%d", record.slide_id, record.status, record.tiles)
+    observer.slide_ended(record)
+    return record
+
+
 def _sum(records: Sequence[SlideRecord], name: str) -> int:
     return sum(int(record.values.get(name) or 0) for record in records)
 
 
 def _summaries(run: RunDirectory) -> list[dict[str, Any]]:
     return list((read_summary(run, "import") or {"sources": []})["sources"])
-
-
-def _side(catalog: Catalog) -> int:
-    """Return the side of a source's images, as the first of them say.
-
-    Raises
-    ------
-    ConfigError
-        None can be read, they are no squares, or they differ.
-    """
-    names = _names(catalog)
-    sizes: dict[Size, list[str]] = {}
-    reasons: list[str] = []
-    first = catalog.images.slice(0, _LOOKED_AT)
-    for name, data in zip(names, encoded_images(catalog.origin, first), strict=False):
-        try:
-            if isinstance(data, TileError):
-                raise data
-            sizes.setdefault(picture_size(data), []).append(name)
-        except TileError as error:
-            reasons.append(f"{name}: {error}")
-    if not sizes:
-        raise ConfigError(
-            f"{catalog.path}: none of its first {len(reasons)} images can be read; {reasons[0]}"
-        )
-    if len(sizes) > 1:
-        found = ", ".join(
-            f"{each.width} x {each.height} ({given[0]})" for each, given in sizes.items()
-        )
-        raise ConfigError(
-            f"{catalog.path}: expected images of one size, got {found}; say with --tile-size which are "
-            "tiles, the others are then unreadable"
-        )
-    (size,) = sizes
-    if size.width != size.height:
-        raise ConfigError(
-            f"{catalog.path}: expected square tiles, got {size.width} x {size.height} px "
-            f"({names[0]}); cut or pad them to squares first"
-        )
-    return size.width
-
-
-def _names(catalog: Catalog) -> list[str]:
-    images = catalog.images.slice(0, _LOOKED_AT)
-    if catalog.origin.column is None:
-        return [str(name) for name in images.column("source_path").to_pylist()]
-    return [f"row {row + 1}" for row in images.column("source_row").to_numpy().tolist()]
 
 
 def _refuse_other_sources(run: RunDirectory, plan: ImportPlan, *, overwrite: bool) -> None:

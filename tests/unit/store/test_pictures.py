@@ -15,7 +15,7 @@ from wsi_pipeline.store.pictures import picture_size, stored_picture
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("how", [{"quality": 70}, {"progressive": True}, {"subsampling": 0}])
 def test_a_jpeg_is_kept_byte_for_byte(mode: str, how: dict[str, int]) -> None:
-    data = encoded(1, mode=mode, **how)
+    data = encoded(1, "JPEG", mode=mode, side=SIDE, **how)
     stored = stored_picture(data, "jpeg:90", tile_size=SIDE)
     assert stored.kept
     assert stored.data == data
