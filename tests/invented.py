@@ -89,7 +89,7 @@ def _values(record: SlideRecord, number: int, tiles: int, *, later: bool) -> dic
     across = int(np.ceil(np.sqrt(tiles)))
     columns, rows = np.arange(tiles) % across, np.arange(tiles) // across
     smooth = _hills(random, across)[rows, columns]
-    sharp = np.exp(4 + number % 3 + smooth + random.normal(0, 0.4, tiles))
+    sharp = np.exp(3 + 2 * (number % 3) + smooth + random.normal(0, 0.4, tiles))
     colours = {f"{name}_mean": 150 + 30 * smooth + random.normal(0, 9, tiles) for name in CHANNELS}
     values: dict[str, Any] = {
         "slide_id": [record.slide_id] * tiles,
@@ -120,7 +120,9 @@ def _later(
     words = {name: [record.values[name]] * tiles for name in ("patient_id", "scanner", "centre")}
     part = ("train", "train", "validation", "test")[number // 2 % 4]
     flags = {
-        column.name: np.zeros(tiles, np.bool_) for column in QC_COLUMNS if column.type == "bool"
+        column.name: np.zeros(tiles, np.bool_)
+        for column in QC_COLUMNS
+        if pa.types.is_boolean(column.type)
     }
     return {
         **words,
@@ -141,12 +143,10 @@ def _hills(random: np.random.Generator, side: int) -> NDArray[np.float64]:
 
 
 def _write_thumbnail(path: Path, number: int) -> None:
+    """Write a picture whose small copy has about as many bytes as one of stained tissue."""
     random = np.random.default_rng([7, number])
-    hills = cv2.resize(_hills(random, 64), (512, 512))[..., None]
-    rgb = (
-        225
-        - 60 * np.clip(hills, 0, 1) * np.array([0.4, 1.0, 0.6])
-        + random.normal(0, 6, (512, 512, 3))
-    )
+    tissue = np.clip(cv2.resize(_hills(random, 64), (512, 512)) + 0.4, 0, 1)[..., None]
+    grain = cv2.resize(random.normal(0, 30, (150, 150, 3)), (512, 512))
+    rgb = 240 - tissue * (60 * np.array([0.4, 1.6, 0.8]) + grain)
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.clip(rgb[..., ::-1], 0, 255).astype(np.uint8))

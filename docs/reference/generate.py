@@ -10,29 +10,24 @@ import typer
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.labels.comparison_config import CompareConfig
+from wsi_pipeline.labels.quality_config import QcConfig
+from wsi_pipeline.labels.rules import LabelConfig
+from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import (
     IMPORT_COLUMNS,
     IMPORT_SLIDE_COLUMNS,
-    SLIDE_COLUMNS,
-    TILE_COLUMNS,
-    Column,
-)
-from wsi_pipeline.stages.export_config import ExportConfig
-from wsi_pipeline.tiles.import_config import ImportConfig
-from wsi_pipeline.labels.rules import LabelConfig
-from wsi_pipeline.schema import LABEL_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Column
-from wsi_pipeline.labels.comparison_config import CompareConfig
-from wsi_pipeline.labels.quality_config import QcConfig
-from wsi_pipeline.schema import QC_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS, Column
-from wsi_pipeline.labels.split_config import SplitConfig
-from wsi_pipeline.schema import (
+    LABEL_COLUMNS,
+    QC_COLUMNS,
     SLIDE_COLUMNS,
     SPLIT_COLUMNS,
     SPLIT_TABLE_COLUMNS,
     TILE_COLUMNS,
     Column,
 )
+from wsi_pipeline.stages.export_config import ExportConfig
+from wsi_pipeline.tiles.import_config import ImportConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import dataset, label, likeness, read, scale, splitting, tile
+from tests.benchmarks import dataset, label, likeness, read, reporting, scale, splitting, tile
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "scale": scale.run,
     "label": label.run,
     "split": splitting.run,
+    "report": reporting.run,
     "alike": likeness.run,
     "dataset": dataset.run,
 }

@@ -19,6 +19,7 @@ from tests.benchmarks import (
     memory,
     parts,
     read,
+    reporting,
     scale,
     splitting,
     stubs,
@@ -269,6 +270,12 @@ def test_labels_are_measured_from_file_to_manifest(tmp_path: Path) -> None:
     assert len(rows) == 240
     assert set(rows["label"].dropna()) <= {"tumor", "stroma", "necrosis"}
     assert rows["label_share_tumor"].notna().all()
+
+
+def test_a_page_is_measured_as_a_person_makes_it(tmp_path: Path) -> None:
+    results = list(reporting.results(tmp_path, Plan(quick=True, runs=1)))
+    assert [result.unit for result in results] == ["MB", "s", "MiB"]
+    assert results[0].holds
 
 
 def test_splits_are_timed_and_weighed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.pipeline.runs import Command, Drawn, manifest, tile
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.report.settings import ReportConfig
+from wsi_pipeline.slides.drawn import write_pyramid
 from wsi_pipeline.stages import columns
 from wsi_pipeline.stages.columns import add_columns, words
 from wsi_pipeline.stages.report import report_run
@@ -147,7 +148,7 @@ def test_labels_marks_and_parts_are_counted(run: RunDirectory) -> None:
     assert rows_of(html, "rules")["blur"]["tiles"] == tiles["qc_blur"].sum()
     assert rows_of(html, "outliers")["he"]["outliers"] == 3
     assert "Left without a single good tile: dark." in html
-    assert "label: threshold" in html
+    assert "Settings of label" in html
     assert "one of them" in html
 
 
@@ -173,7 +174,7 @@ def test_slides_are_coloured_by_every_column_that_is_there_or_asked_for(run: Run
 
 def test_pictures_have_no_marks_unless_there_are_no_others(run: RunDirectory) -> None:
     html = html_of(run.path)
-    assert "tiles drawn in" not in html
+    assert "marks were kept" not in html
     run.thumbnail("he").unlink()
     run.thumbnail("dark").unlink()
     run.overlay("dark").unlink()
@@ -210,9 +211,24 @@ def test_a_run_of_which_nothing_is_done_still_has_a_page(tmp_path: Path) -> None
     assert rows_of(html, "failed-slides").keys() == {"broken"}
 
 
+def test_slides_without_tiles_have_a_page_too(tmp_path: Path) -> None:
+    blank = np.full((600, 700, 3), 243, dtype=np.uint8)
+    write_pyramid(tmp_path / "blank.tif", blank, mpp=0.5)
+    tile(tmp_path / "RUN", tmp_path / "blank.tif")
+    html = html_of(tmp_path / "RUN")
+    assert rows_of(html, "cohort")["blank"]["tiles"] == 0
+    assert "0 tiles" in rows_of(html, "noted-slides")["blank"]["reason"]
+
+
+def test_a_run_under_way_is_said_to_be(run: RunDirectory) -> None:
+    about = json.loads(run.run_json.read_text(encoding="utf-8"))
+    run.run_json.write_text(json.dumps({**about, "ended": None}), encoding="utf-8")
+    assert "The last tile command has not ended" in html_of(run.path)
+
+
 def test_extremes_are_the_extremes(run: RunDirectory) -> None:
     html, tiles = html_of(run.path, ReportConfig(extremes=1)), manifest(run.path)
-    sharpest = tiles.loc[tiles["laplacian_var"].idxmax()]
+    sharpest = tiles.sort_values("laplacian_var").iloc[-1]
     assert f"{sharpest['slide_id']}, tile {sharpest['tile']}" in html
     assert html.count('class="collage"') == 6
     assert 'class="collage"' not in html_of(run.path, ReportConfig(extremes=0))
@@ -226,15 +242,17 @@ def test_a_lost_shard_costs_its_pictures_only(run: RunDirectory) -> None:
 
 
 def test_a_page_is_as_small_as_it_is_asked_to_be(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "RUN", slides=80, tiles=16_000, later=False)
-    outcome = report_run(run.path, ReportConfig(max_mb=2), made=MADE)
-    assert outcome.size_bytes <= 2e6
-    assert 0 < outcome.slides_pictured < 80
-    assert outcome.slides_pictured + outcome.slides_left_out == 80
+    run = write_run(tmp_path / "RUN", slides=60, tiles=2000, later=False)
+    noisy = ["gray_mean", "red_mean", "green_mean", "blue_mean", "hue_mean", "laplacian_var"]
+    outcome = report_run(run.path, ReportConfig(max_mb=0.4, columns=noisy), made=MADE)
+    assert outcome.size_bytes <= 400_000
+    assert 0 < outcome.slides_pictured < 60
+    assert outcome.slides_pictured + outcome.slides_left_out == 60
     html = outcome.path.read_text(encoding="utf-8")
-    assert f"{outcome.slides_pictured} slides of 80 are pictured, chosen by lot" in html
-    assert len(rows_of(html, "cohort")) == 80
-    assert report_run(run.path, ReportConfig(max_mb=4)).slides_pictured > outcome.slides_pictured
+    assert f"{outcome.slides_pictured} slides of 60 are pictured, chosen by lot" in html
+    assert len(rows_of(html, "cohort")) == 60
+    larger = report_run(run.path, ReportConfig(max_mb=0.5, columns=noisy))
+    assert larger.slides_pictured > outcome.slides_pictured
 
 
 def test_a_change_that_was_cut_off_is_finished_first(

@@ -35,9 +35,9 @@ class ReportConfig(Config):
     )
     max_mb: float = Field(
         20.0,
-        ge=2,
+        ge=0.2,
         le=500,
         description="Largest page in MB (10^6 bytes). Slides whose tiles do not fit any more are in the "
         "tables, and the page says how many have no picture.",
-        json_schema_extra={"expected": "MB from 2 to 500"},
+        json_schema_extra={"expected": "MB from 0.2 to 500"},
     )

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ def summary(known: Known) -> Section:
 
 def settings(known: Known) -> Section:
     """Return what the run was asked to do and what made it."""
-    tables = Beside(tables=(_settings(known), _versions(known)))
+    tables = Beside(tables=(*_settings(known), _versions(known)))
     return Section(name="settings", title="Settings and versions", parts=(tables,))
 
 
@@ -97,23 +97,14 @@ def _state(known: Known) -> list[Part]:
     return [Notice(text=text, kind="warning")]
 
 
-def _settings(known: Known) -> Table:
-    config = known.about.get("config", {})
-    rows = [(str(key), _said(value)) for key, value in config.items()]
-    rows.append(("digest of these", str(known.about.get("config_digest", ""))))
-    for stage, summary_ in sorted(known.summaries.items()):
-        settings = summary_.get("settings") or summary_.get("config") or {}
-        rows += [(f"{stage}: {key}", _said(value)) for key, value in _flat(settings)]
-    caption = "Settings of tile, then of the commands that added columns"
-    return Table(
-        caption=caption,
-        fields=(Field(label="setting"), Field(label="value")),
-        rows=rows,
-    )
-
-
-def _flat(settings: object) -> list[tuple[str, object]]:
-    return list(settings.items()) if isinstance(settings, Mapping) else []
+def _settings(known: Known) -> Iterator[Table]:
+    """Yield a table for each command that has made something of the run."""
+    for command, about in (("tile", known.about), *sorted(known.summaries.items())):
+        values = about.get("config") or about.get("settings") or {}
+        rows = [(str(key), _said(value)) for key, value in values.items()]
+        rows.append(("digest of these", _said(about.get("config_digest"))))
+        fields = (Field(label="setting"), Field(label="value"))
+        yield Table(caption=f"Settings of {command}", fields=fields, rows=rows)
 
 
 def _versions(known: Known) -> Table:
@@ -149,16 +140,18 @@ def problems(known: Known) -> Section:
         parts.append(table)
     if noted := [row for row in known.cohort.with_status("done") if row.get("reason")]:
         parts.append(_reasons_of_slides(noted, "noted", "Done, with something to be known"))
-    for stage, said in sorted(known.summaries.items()):
-        if found := _problems_of(said):
-            said_rows = [(stage, text) for text in found[:_MOST_REASONS]]
-            fields = (Field(label="command"), Field(label="what it said"))
-            parts.append(
-                Table(name=f"{stage}-problems", caption=f"{stage}", fields=fields, rows=said_rows)
-            )
+    noted_by = [
+        (stage, text)
+        for stage, said in sorted(known.summaries.items())
+        for text in _problems_of(said)[:_MOST_REASONS]
+    ]
     if not parts:
         text = "No slide failed, none was left out, and every tile could be read."
         parts.append(Notice(text=text, kind="good"))
+    if noted_by:
+        fields = (Field(label="command"), Field(label="what it said"))
+        caption = "What later commands found worth saying"
+        parts.append(Table(name="said", caption=caption, fields=fields, rows=noted_by))
     return Section(name="problems", title="Failures and reasons", parts=tuple(parts))
 
 
@@ -194,11 +187,15 @@ def _unreadable(tiles: RunTiles) -> Table | None:
 
 
 def _problems_of(said: Mapping[str, Any]) -> list[str]:
-    """Return the sentences that a stage left about what it could not do, whatever it calls them."""
-    found = said.get("problems") or said.get("warnings") or []
-    if isinstance(found, Mapping):
-        return [f"{key}: {_said(value)}" for key, value in found.items() if value]
-    return [_said(each) for each in found] if isinstance(found, list) else [_said(found)]
+    """Return the sentences that a command left about what it found odd or could not do."""
+    found = [_said(each) for each in said.get("problems") or []]
+    found += [f"{what}: {_said(names)}" for what, names in (said.get("lists") or {}).items()]
+    for slide in said.get("slides") or []:
+        findings = [each["text"] for each in slide.get("findings") or []]
+        found += [
+            f"{slide['slide_id']}: {each}" for each in (slide.get("reason"), *findings) if each
+        ]
+    return found
 
 
 def slides(known: Known) -> Section:
@@ -287,7 +284,7 @@ def quality(known: Known) -> Section:
         return Section(name="quality", title="Quality", parts=tuple(parts))
     marked = tiles.holds("outlier", "yes")
     parts += _left_with_none(tiles, marked)
-    parts += [_by_rule(tiles, marked), _by_slide(tiles, marked)]
+    parts += [_by_rule(tiles, marked), _by_slide(tiles, marked), *_clusters(known)]
     return Section(name="quality", title="Quality", parts=tuple(parts))
 
 
@@ -344,6 +341,24 @@ def _by_slide(tiles: RunTiles, marked: "np.ndarray[Any, Any]") -> Table:
         *(Field(label=rule, kind="number") for rule in rules),
     ]
     return Table(name="outliers", caption="The same, by slide", fields=tuple(fields), rows=rows)
+
+
+def _clusters(known: Known) -> list[Part]:
+    found = known.summaries.get("qc", {}).get("clusters") or []
+    if not found:
+        return []
+    fields = (
+        Field(label="cluster", kind="number"),
+        Field(label="tiles", kind="number"),
+        Field(label="share", kind="share"),
+        Field(label="slides", kind="number"),
+        Field(label="sharpness, log10", kind="number", digits=2),
+        Field(label="marked"),
+    )
+    names = ("cluster", "tiles", "share", "slides", "sharpness", "marked")
+    rows = [tuple(each.get(name) for name in names) for each in found]
+    caption = "Clusters of tiles with alike metrics; a picture of each is in RUN/qc"
+    return [Table(name="clusters", caption=caption, fields=fields, rows=rows)]
 
 
 def _grouped(value: float) -> str:

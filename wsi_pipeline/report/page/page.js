@@ -105,7 +105,7 @@
       window.addEventListener("afterprint", () => this.draw());
     }
     addTools() {
-      if (this.rows.length <= 10) return;
+      if (this.rows.length <= this.pager.size) return;
       const search = make("input", { type: "search", placeholder: "words in any column", autocomplete: "off" });
       search.addEventListener("input", () => this.filter(search.value));
       const size = make("select", {}, ...[25, 50, 100, 500].map((count) => make("option", { value: count, textContent: count })));
@@ -166,6 +166,7 @@
     const hue = HUES[at % HUES.length];
     return [hue, mixed(hue, 0, 0.45), mixed(hue, 255, 0.5)][Math.floor(at / HUES.length) % 3];
   };
+  const YES_AND_NO = { no: "#8c96a3", yes: "#d55e00" };
   const figure = (value) => {
     const size = Math.abs(value);
     if (value !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(1);
@@ -177,8 +178,12 @@
     constructor(column) {
       Object.assign(this, column);
       this.count = this.kind === "words" ? this.words.length : this.steps;
-      this.colours = Array.from({ length: this.count }, (_, at) => (this.kind === "words" ? wordColour(at) : RAMP[at]));
+      this.colours = Array.from({ length: this.count }, (_, at) => this.colour(at));
       this.hidden = new Set();
+    }
+    colour(at) {
+      if (this.kind === "number") return RAMP[at];
+      return this.words.every((word) => word in YES_AND_NO) ? YES_AND_NO[this.words[at]] : wordColour(at);
     }
     edge(step) {
       const share = step / this.steps;
