@@ -5,12 +5,21 @@ import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import label, read, scale, tile
+from tests.benchmarks import dataset, label, likeness, read, reporting, scale, splitting, tile
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
 
-BENCHMARKS = {"tile": tile.run, "read": read.run, "scale": scale.run, "label": label.run}
+BENCHMARKS = {
+    "tile": tile.run,
+    "read": read.run,
+    "scale": scale.run,
+    "label": label.run,
+    "split": splitting.run,
+    "report": reporting.run,
+    "alike": likeness.run,
+    "dataset": dataset.run,
+}
 
 
 def main() -> None:
