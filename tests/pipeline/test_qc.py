@@ -95,6 +95,17 @@ def test_whole_tiles_of_two_scanners_of_different_sharpness_are_not_marked(
     assert clean["outlier"].mean() <= 0.01
 
 
+def test_tumour_is_not_mistaken_for_folds_or_ink(
+    judged: tuple[Path, QcOutcome], cohort: Cohort
+) -> None:
+    rows = manifest(judged[0])
+    places = zip(rows["slide_id"].astype(str), rows["x"], rows["y"], strict=True)
+    tumour = rows[[place in cohort.tumours for place in places]]
+    tumour = tumour[tumour["slide_id"] != cohort.unfocused]
+    assert len(tumour) >= 10
+    assert not tumour["outlier"].any()
+
+
 def test_a_slide_out_of_focus_is_named_with_its_number_and_has_no_tile_left(
     judged: tuple[Path, QcOutcome], cohort: Cohort
 ) -> None:
