@@ -34,11 +34,17 @@ def read_tiles(run: RunDirectory, records: Sequence[SlideRecord], config: QcConf
     tiles["slide_id"] = tiles["slide_id"].astype(pd.CategoricalDtype(ids))
     places = tiles["slide_id"].cat.codes.to_numpy()
     tiles["padded"] = _padded(tiles, records, places)
-    scanners = pd.Categorical([record.values.get("scanner") for record in records])
+    scanners = pd.Categorical([scanner_of(record) for record in records])
     tiles["scanner"] = scanners.take(places) if len(records) else None
     dark = np.array([bool(record.values.get("dark_field")) for record in records], np.bool_)
     tiles["dark_field"] = dark[places]
     return tiles.drop(columns=list(_FOOTPRINT))
+
+
+def scanner_of(record: SlideRecord) -> str | None:
+    """Return a slide's scanner as text, whatever the user's table calls it, or None where nobody knows."""
+    scanner = record.values.get("scanner")
+    return None if scanner is None or pd.isna(scanner) else str(scanner)
 
 
 def is_readable(tiles: pd.DataFrame) -> NDArray[np.bool_]:
