@@ -26,8 +26,8 @@ REAL = (
     "ome_tiff_he.ome.tif",
 )
 REAL_SLIDES = Path(__file__).resolve().parents[3] / "shared" / "slides"
-TILES_UM = (24, 48, 96)
-"""Sides of tiles: about 1000, 280 and 70 tiles of a drawn slide."""
+TILES_UM = (48, 96)
+"""Sides of tiles: about 280 and 70 tiles of a drawn slide."""
 
 _GLASS = (243, 242, 245)
 _COMMAND = "python -m tests.benchmarks alike"
@@ -38,7 +38,7 @@ def run(plan: Plan) -> Iterator[Result]:
     if not plan.wants("alike: "):
         return
     with tempfile.TemporaryDirectory(dir=PLACE) as folder:
-        yield from results(Path(folder), drawn=8 if plan.quick else 40, sides_um=TILES_UM)
+        yield from results(Path(folder), drawn=8 if plan.quick else 28, sides_um=TILES_UM)
 
 
 def results(
