@@ -1,6 +1,7 @@
 """``python -m tests.benchmarks alike``: how alike copies of slides look, and slides that are none."""
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.benchmarks.measure import Plan, Result, judged
 from tests.benchmarks.peers import PLACE
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.geometry import Rgb, Size
-from wsi_pipeline.labels.similar import ALIKE, COLOURS, alike, picture_of
+from wsi_pipeline.labels.similar import ALIKE, COLOURS, SIDE, Picture, alike, picture_of
 from wsi_pipeline.manifest import read_manifest
 from wsi_pipeline.slides.drawn import draw_slide, write_pyramid
 from wsi_pipeline.slides.open import open_slide
@@ -39,6 +40,8 @@ def run(plan: Plan) -> Iterator[Result]:
         return
     with tempfile.TemporaryDirectory(dir=PLACE) as folder:
         yield from results(Path(folder), drawn=8 if plan.quick else 28, sides_um=TILES_UM)
+    for slides in (60, 240) if plan.quick else (600, 2400):
+        yield timed(slides)
 
 
 def results(
@@ -65,6 +68,23 @@ def results(
                 command=_COMMAND,
                 against=f"{above} of {len(values)} are called alike",
             )
+
+
+def timed(slides: int) -> Result:
+    """Return the CPU seconds that comparing so many slides takes."""
+    rng = np.random.default_rng(1)
+    cells = rng.normal(size=(slides, 3, SIDE, SIDE)).astype(np.float32)
+    cells /= np.sqrt((cells**2).sum(axis=(1, 2, 3), keepdims=True))
+    aspects = rng.uniform(0.7, 1.4, slides)
+    pictures = [
+        Picture(cells=each, aspect=float(a)) for each, a in zip(cells, aspects, strict=True)
+    ]
+    started = time.process_time()
+    alike(pictures)
+    taken_s = time.process_time() - started
+    return judged(
+        f"alike: {slides} slides compared, CPU", [taken_s], bar=None, unit="s", command=_COMMAND
+    )
 
 
 def write_slides(folder: Path, *, drawn: int, real: Sequence[str]) -> None:
