@@ -1,11 +1,11 @@
-"""``python -m tests.benchmarks [WHICH] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
+"""``python -m tests.benchmarks [NAME …] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import likeness, read, scale, splitting, tile
+from tests.benchmarks import dataset, label, likeness, read, reporting, scale, splitting, tile
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
@@ -14,8 +14,11 @@ BENCHMARKS = {
     "tile": tile.run,
     "read": read.run,
     "scale": scale.run,
+    "label": label.run,
     "split": splitting.run,
+    "report": reporting.run,
     "alike": likeness.run,
+    "dataset": dataset.run,
 }
 
 

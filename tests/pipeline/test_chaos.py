@@ -1,6 +1,7 @@
 """Processes are killed at random; the same command, given until it is done, ends as if none had been.
 
-``python -m pytest -m chaos -s tests/pipeline/test_chaos.py`` kills 30 and 200 times and prints what happened.
+``pytest -m chaos -s -o faulthandler_timeout=1800 tests/pipeline/test_chaos.py`` kills 30 and 200 times and
+prints what happened.
 """
 
 import os

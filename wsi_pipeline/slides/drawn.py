@@ -36,6 +36,11 @@ _NOISE_FLOOR = 8  # noise is drawn around it and it is taken off again: so nothi
 _FINEST_MPP, _COARSEST_MPP = 0.1, 4.0  # above, a nucleus is smaller than two pixels
 _STROMA_MPP = 1.0  # fibres are 2 µm and wider: drawn at this resolution, then enlarged
 _EDGE_UM = 0.6  # softness of outlines
+_TUMOUR_RADIUS_UM = (110.0, 210.0)
+_TUMOUR_FACTORS = (1.0, 0.7, 0.5)
+_TUMOUR_CORNERS = 96
+_TUMOUR_CELL, _TUMOUR_PITCH_UM = (5.6, 4.4, 175), 9.0  # µm, µm, shade
+_PEN_UM, _PEN_RGB = 90.0, (70, 175, 110)  # its ink, over white
 _BASAL, _SPINDLE, _LYMPHOCYTE = (4.6, 2.9, 150), (5.2, 1.9, 165), (3.2, 3.0, 195)  # µm, µm, shade
 _GLAND_PITCH_UM, _CELL_PITCH_UM, _RING_PITCH_UM = 105.0, 8.5, 6.2  # in rings, side by side
 _SUBPIXEL_BITS = 4
@@ -53,6 +58,8 @@ class DrawnSlide:
     nuclei: NDArray[np.int32] = field(repr=False)
     """Centres, ``(count, 2)``: x, y; every one lies in the tissue."""
     mpp: float  # µm per pixel
+    tumours: _Floats = field(repr=False, default_factory=lambda: np.empty((0, 0, 2), np.float32))
+    """Outlines, ``(count, corners, 2)``: x, y; inside, large nuclei crowd and no gland is left."""
 
     def __post_init__(self) -> None:
         if self.rgb.shape != (*self.tissue.shape, 3):
@@ -60,26 +67,39 @@ class DrawnSlide:
 
 
 def draw_slide(
-    size: Size, *, seed: Seed, mpp: float = 0.5, dark_field: bool = False, blur_px: float = 0.0
+    size: Size,
+    *,
+    seed: Seed,
+    mpp: float = 0.5,
+    dark_field: bool = False,
+    blur_px: float = 0.0,
+    tumours: int = 0,
 ) -> DrawnSlide:
     """Return one to three pieces of tissue on glass; the same arguments give the same pixels.
 
     ``size`` is in level-0 pixels, ``mpp`` in µm per pixel, 0.1 to 4. A dark field shows blue nuclei
     on black, as DAPI does, in place of H&E. ``blur_px`` is the sigma of a missed focus; the truth
-    stays sharp.
+    stays sharp. ``tumours`` is how many are drawn at most: each lies in tissue as a whole, where there
+    is room.
     """
     if not _FINEST_MPP <= mpp <= _COARSEST_MPP:
         raise ValueError(f"mpp: expected {_FINEST_MPP} to {_COARSEST_MPP}, got {mpp}")
     if not blur_px >= 0:
         raise ValueError(f"blur_px: expected at least 0, got {blur_px}")
     rng = np.random.default_rng(seed)
+    other_rng = rng.spawn(1)[0]  # so that slides without tumours stay what they were
     pieces = _filled(_piece_outlines(rng, size), size)
+    outlines = _tumour_outlines(other_rng, pieces, count=tumours, mpp=mpp)
+    tumour = _filled(outlines, size)
     glands = _gland_outlines(rng, pieces, mpp=mpp)
+    glands = glands[~_looked_up(tumour, glands).any(axis=1)]
     gland = _filled(glands, size)
     tissue = pieces & ~_filled(_scaled(glands, rng.uniform(0.2, 0.42, (len(glands), 1, 1))), size)
     stroma, fibre_angle = _stroma(rng, size, mpp=mpp)
     ring = _gland_cells(rng, glands, mpp=mpp)
     cells = np.concatenate((ring, _stroma_cells(rng, gland, fibre_angle, mpp=mpp)))
+    cells = cells[~_looked_up(tumour, cells[:, :2])]
+    cells = np.concatenate((cells, _tumour_cells(other_rng, tumour, mpp=mpp)))
     cells = cells[_looked_up(tissue, cells[:, :2])]
     blue = cv2.max(_nuclei(rng, cells, size, mpp=mpp), _soft(gland, 20, mpp=mpp))
     pink = cv2.add(_covered(stroma, 255 - _soft(gland, 166, mpp=mpp)), _soft(gland, 56, mpp=mpp))
@@ -88,7 +108,8 @@ def draw_slide(
     rgb = light(_covered(blue, cover), _covered(pink, cover))
     rgb = cv2.GaussianBlur(rgb, (0, 0), blur_px) if blur_px else rgb
     nuclei = cells[:, :2].astype(np.int32)
-    return DrawnSlide(rgb=_with_noise(rng, rgb), tissue=tissue, nuclei=nuclei, mpp=mpp)
+    rgb = _with_noise(rng, rgb)
+    return DrawnSlide(rgb=rgb, tissue=tissue, nuclei=nuclei, mpp=mpp, tumours=outlines)
 
 
 def _piece_outlines(rng: _Rng, size: Size) -> _Floats:
@@ -109,6 +130,49 @@ def _gland_outlines(rng: _Rng, pieces: Mask, *, mpp: float) -> _Floats:
     shapes = _closed_curves(rng, len(centres), harmonics=4)
     outlines = (centres[:, None] + shapes * radii_px).astype(np.float32)
     return outlines[_looked_up(pieces, _scaled(outlines, 1.15)).all(axis=1)]
+
+
+def _tumour_outlines(rng: _Rng, pieces: Mask, *, count: int, mpp: float) -> _Floats:
+    """Return outlines ``(count, corners, 2)`` in the tissue as a whole and clear of each other."""
+    chosen = np.empty((0, _TUMOUR_CORNERS, 2), np.float32)
+    if not count:
+        return chosen
+    room = pieces.copy()
+    sites = _jittered(rng, pieces, pitch_px=_GLAND_PITCH_UM / mpp, jitter=0.4).reshape(-1, 2)
+    shapes = _closed_curves(rng, len(sites), harmonics=_TUMOUR_CORNERS // 16)
+    shapes *= rng.uniform(*_TUMOUR_RADIUS_UM, (len(sites), 1, 1)) / mpp
+    smaller = [
+        sites[:, None] + shapes * factor for factor in _TUMOUR_FACTORS
+    ]  # where little room is
+    for outline in np.concatenate([rng.permutation(each) for each in smaller])[:, None]:
+        if len(chosen) < count and _looked_up(room, _scaled(outline, 1.1)).all():
+            chosen = np.concatenate((chosen, outline)).astype(np.float32)
+            room &= ~_filled(_scaled(outline, 1.1), Size(width=room.shape[1], height=room.shape[0]))
+    return chosen
+
+
+def _tumour_cells(rng: _Rng, tumour: Mask, *, mpp: float) -> _Floats:
+    """Return large, dark nuclei of unequal size, pointing anywhere."""
+    sites = _jittered(rng, tumour, pitch_px=_TUMOUR_PITCH_UM / mpp, jitter=0.3).reshape(-1, 2)
+    sites = sites[_looked_up(tumour, sites)]
+    angles = rng.uniform(0, np.pi, len(sites)).astype(np.float32)
+    unequal = np.array(_TUMOUR_CELL) * rng.normal(1, 0.2, (len(sites), 1)).clip(0.6, 1.5)
+    return _cells(rng, sites, angles, kinds=unequal, mpp=mpp)
+
+
+def with_pen(rgb: Rgb, *, seed: Seed, mpp: float) -> tuple[Rgb, Mask]:
+    """Return a slide with a stroke of a green pen over it, and where the stroke is."""
+    height, width = rgb.shape[:2]
+    rng = np.random.default_rng(seed)
+    x = np.linspace(-0.1, 1.1, 24) * width
+    y = (rng.uniform(0.3, 0.7) + 0.12 * np.sin(np.linspace(0, 2 * np.pi, 24))) * height
+    plane = np.zeros((height, width), np.uint8)
+    stroke = _fixed_point(np.stack((x, y), axis=-1).astype(np.float32))
+    thick = max(1, round(_PEN_UM / mpp))
+    cv2.polylines(plane, [stroke], False, (255,), thick, cv2.LINE_8, _SUBPIXEL_BITS)  # noqa: FBT003
+    ink = np.array(_PEN_RGB, np.float32) / 255
+    inked = np.where(plane[..., None] > 0, rgb * ink, rgb)
+    return np.rint(inked).astype(np.uint8), plane > 0
 
 
 def _closed_curves(rng: _Rng, count: int, *, harmonics: int) -> _Floats:

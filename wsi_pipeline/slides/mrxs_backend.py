@@ -19,7 +19,7 @@ from wsi_pipeline.slides.mosaic import Piece, read_mosaic
 from wsi_pipeline.slides.mrxs_index import Integers, MrxsIndex, read_index
 from wsi_pipeline.slides.mrxs_layers import Layer, layers_of
 from wsi_pipeline.slides.openslide_backend import OpenSlideReader
-from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, check_window
+from wsi_pipeline.slides.reader import RgbOrError, SlideInfo, check_window, only_one
 
 BACKEND = "mrxs images"
 FORMAT = "mirax"
@@ -45,10 +45,7 @@ class MrxsReader:
 
     def read(self, level: int, window_px: Box) -> Rgb:
         """Return the window; what was not scanned is white."""
-        pixels = next(self.read_many(level, [window_px]))
-        if isinstance(pixels, TileError):
-            raise pixels
-        return pixels
+        return only_one(self.read_many(level, [window_px]))
 
     def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
         """Yield the windows; an image is let go when the last window that touches it was read."""

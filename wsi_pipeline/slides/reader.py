@@ -128,6 +128,20 @@ def check_window(info: SlideInfo, level: int, window_px: Box) -> None:
         )
 
 
+def only_one(windows: Iterator[RgbOrError]) -> Rgb:
+    """Return the pixels of the only window asked for.
+
+    Raises
+    ------
+    TileError
+        It could not be read.
+    """
+    pixels = next(windows)
+    if isinstance(pixels, TileError):
+        raise pixels
+    return pixels
+
+
 def plausible_mpp(
     mpp_x: float | None, mpp_y: float | None
 ) -> tuple[float | None, float | None, str]:

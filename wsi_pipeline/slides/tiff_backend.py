@@ -24,6 +24,7 @@ from wsi_pipeline.slides.reader import (
     SlideReader,
     check_window,
     level_of,
+    only_one,
     plausible_mpp,
 )
 from wsi_pipeline.slides.tiff_pages import (
@@ -90,10 +91,7 @@ class TiffReader:
 
     def read(self, level: int, window_px: Box) -> Rgb:
         """Return the window; tiles that the file leaves out are white."""
-        pixels = next(self.read_many(level, [window_px]))
-        if isinstance(pixels, TileError):
-            raise pixels
-        return pixels
+        return only_one(self.read_many(level, [window_px]))
 
     def read_many(self, level: int, windows_px: Sequence[Box]) -> Iterator[RgbOrError]:
         """Yield the windows; a native tile is let go when the last window that touches it was read."""

@@ -1,11 +1,13 @@
 """Encoded tiles straight from the shard files, without Zarr."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from wsi_pipeline.errors import TileError
+from wsi_pipeline.files import read_bytes
 from wsi_pipeline.store.layout import (
     INDEX_CHECKSUM_BYTES,
     INDEX_ENTRY_BYTES,
@@ -14,6 +16,8 @@ from wsi_pipeline.store.layout import (
     shard_name,
 )
 from wsi_pipeline.store.writer import checksum
+
+_FOOTER_BYTES = SHARD_TILES * INDEX_ENTRY_BYTES + INDEX_CHECKSUM_BYTES
 
 
 def read_shard(array: Path, shard: int) -> list[bytes | None]:
@@ -26,21 +30,45 @@ def read_shard(array: Path, shard: int) -> list[bytes | None]:
     """
     path = array / shard_name(shard)
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise TileError(f"{path}: cannot be read ({error.strerror})") from error
-    index_bytes = SHARD_TILES * INDEX_ENTRY_BYTES
-    footer = data[-(index_bytes + INDEX_CHECKSUM_BYTES) :]
-    index = footer[:index_bytes]
-    if len(index) < index_bytes or checksum(index) != int.from_bytes(
-        footer[index_bytes:], "little"
-    ):
-        raise TileError(f"{path}: its index is damaged or cut off ({len(data)} bytes)")
-    entries = np.frombuffer(index, dtype="<u8").reshape(SHARD_TILES, 2)
     return [
-        None if offset == MISSING else data[int(offset) : int(offset) + int(length)]
-        for offset, length in entries
+        None if offset == MISSING else data[offset : offset + length]
+        for offset, length in _entries(path, data[-_FOOTER_BYTES:], size_bytes=len(data))
     ]
+
+
+def read_tile(array: Path, tile: int) -> bytes | None:
+    """Return one encoded tile, None where it is left out; reads no more of its shard than that.
+
+    Raises
+    ------
+    TileError
+        The shard is missing, cut off, or its index is damaged.
+    """
+    path = array / shard_name(tile // SHARD_TILES)
+    try:
+        with path.open("rb") as handle:
+            size_bytes = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size_bytes - _FOOTER_BYTES))
+            entries = _entries(path, handle.read(), size_bytes=size_bytes)
+            offset, length = entries[tile % SHARD_TILES]
+            if offset == MISSING:
+                return None
+            handle.seek(offset)
+            return bytes(handle.read(length))
+    except OSError as error:
+        raise TileError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _entries(path: Path, footer: bytes, *, size_bytes: int) -> list[tuple[int, int]]:
+    """Return (offset, length) of every tile of a shard from its last bytes."""
+    index, expected = footer[:-INDEX_CHECKSUM_BYTES], footer[-INDEX_CHECKSUM_BYTES:]
+    if len(footer) < _FOOTER_BYTES or checksum(index) != int.from_bytes(expected, "little"):
+        raise TileError(f"{path}: its index is damaged or cut off ({size_bytes} bytes)")
+    entries = np.frombuffer(index, dtype="<u8").reshape(SHARD_TILES, 2)
+    return [(int(offset), int(length)) for offset, length in entries]
 
 
 def iterate_tiles(array: Path, *, tiles: int) -> Iterator[tuple[int, bytes | TileError | None]]:

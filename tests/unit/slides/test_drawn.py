@@ -10,7 +10,14 @@ import pytest
 import tifffile
 
 from wsi_pipeline.geometry import Mask, Rgb, Size
-from wsi_pipeline.slides.drawn import Compression, DrawnSlide, Seed, draw_slide, write_pyramid
+from wsi_pipeline.slides.drawn import (
+    Compression,
+    DrawnSlide,
+    Seed,
+    draw_slide,
+    with_pen,
+    write_pyramid,
+)
 
 SIZE = Size(width=1003, height=802)  # no multiple of a tile or of a level's step
 
@@ -74,6 +81,29 @@ def test_truth_is_what_otsu_finds_at_other_resolutions(mpp: float) -> None:
 
     assert slide.mpp == mpp
     assert agreement(below_otsu(slide.rgb), slide.tissue) > 0.97
+
+
+@pytest.mark.parametrize("seed", [0, 5, 9])
+def test_tumours_are_crowded_free_of_glands_and_lie_in_tissue(seed: int) -> None:
+    size = Size(width=2000, height=1500)
+    slide = draw_slide(size, seed=seed, tumours=2)
+    assert 1 <= len(slide.tumours) <= 2
+    inside = np.zeros((size.height, size.width), np.uint8)
+    cv2.fillPoly(inside, [np.rint(outline).astype(np.int32) for outline in slide.tumours], (1,))
+    tumour = inside.astype(np.bool_)
+    assert slide.tissue[tumour].mean() > 0.999  # lumens of glands would be glass
+    in_tumour = tumour[slide.nuclei[:, 1], slide.nuclei[:, 0]]
+    density = in_tumour.sum() / tumour.sum()
+    assert density > 2 * (~in_tumour).sum() / (slide.tissue & ~tumour).sum()
+
+
+def test_a_pen_is_green_where_it_went_and_nowhere_else(slide: DrawnSlide) -> None:
+    inked, stroke = with_pen(slide.rgb, seed=1, mpp=0.5)
+    assert 0.02 < stroke.mean() < 0.4
+    assert (inked[~stroke] == slide.rgb[~stroke]).all()
+    red, green, blue = inked[stroke].astype(int).T  # over nuclei hardly any colour is left
+    assert (green > red).mean() > 0.9
+    assert (green > blue).mean() > 0.9
 
 
 @pytest.mark.parametrize("size", [Size(width=1200, height=500), Size(width=500, height=1200)])
