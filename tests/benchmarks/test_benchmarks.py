@@ -292,6 +292,7 @@ def test_copies_of_slides_look_more_alike_than_others(tmp_path: Path) -> None:
     found = {each.name: each for each in results}
     copies = found["alike: JPEG quality 55, tiles of 48 um"]
     assert min(copies.spread) > max(found["alike: another slide, tiles of 48 um"].spread)
+    assert (likeness.timed(20).value or 0) > 0
     assert len(found) == 1 + len(likeness.copies(np.zeros((8, 8, 3), dtype=np.uint8)))
 
 

@@ -76,7 +76,7 @@ def tiles_of_run(run: RunDirectory, *, partitions: bool) -> pd.DataFrame:
         with pq.ParquetFile(seekable(files[slide_id])) as file:
             names |= set(file.schema_arrow.names)
     splits = sorted(name for name in names if PARTITION.fullmatch(name)) if partitions else []
-    wanted = ["slide_id", *[name for name in ("patient_id", *_AUDITED) if name in names], *splits]
+    wanted = ["slide_id", *[name for name in _AUDITED if name in names], *splits]
     table = read_manifest(run.path, columns=wanted, slide_ids=sorted(known & files.keys()))
     return _frame(table)
 
