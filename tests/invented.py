@@ -116,7 +116,7 @@ def _later(
     record: SlideRecord, number: int, smooth: NDArray[np.float64], random: np.random.Generator
 ) -> dict[str, Any]:
     tiles = len(smooth)
-    blur = random.random(tiles) < 0.03
+    blur = random.random(tiles) < 0.05
     words = {name: [record.values[name]] * tiles for name in ("patient_id", "scanner", "centre")}
     part = ("train", "train", "validation", "test")[number // 2 % 4]
     flags = {

@@ -35,7 +35,7 @@ def described(maps: Maps) -> dict[str, Any]:
     """Return all maps for the page's script."""
     return {
         "columns": [scale.described() for scale in maps.scales],
-        "slides": [packed(slide) for slide in maps.slides],
+        "slides": list(maps.slides),
     }
 
 

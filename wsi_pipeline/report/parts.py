@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,8 @@ class Maps:
     """Slides with their tiles, coloured by a column that the reader chooses."""
 
     scales: tuple[Scale, ...]
-    slides: tuple[SlideMap, ...]
+    slides: tuple[Mapping[str, Any], ...] = field(repr=False)
+    """As ``maps.packed`` gives them."""
 
 
 Part: TypeAlias = Table | Beside | Facts | Notice | Todo | Collage | Curves | Maps

@@ -11,7 +11,6 @@ from wsi_pipeline.report.html import (
     data_script,
     element,
     escaped,
-    is_nothing,
     plain_cell,
     shown,
 )
@@ -187,8 +186,8 @@ def _row(row: Sequence[Cell], fields: tuple[Field, ...]) -> str:
 def _cell(value: Cell, field: Field) -> str:
     text = shown(value, field)
     style = None
-    if field.kind == "share" and isinstance(value, (int, float)) and not is_nothing(value):
-        style = f"--share:{min(max(float(value), 0.0), 1.0):.4f}"
+    if field.kind == "share" and isinstance(value, (int, float)) and value > 0:
+        style = f"--share:{min(float(value), 1.0):.4f}"
     kind = (
         f"{_align(field)} long" if field.kind == "text" and len(text) > LONG_TEXT else _align(field)
     )

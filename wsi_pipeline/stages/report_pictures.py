@@ -1,9 +1,10 @@
 """Pictures of the report: slides with their tiles, and the tiles that are extreme in something."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Box, Rgb
 from wsi_pipeline.labels.audited import FOOTPRINT
 from wsi_pipeline.pixels import resized_by_area
+from wsi_pipeline.report.html import data_script
 from wsi_pipeline.report.maps import packed
 from wsi_pipeline.report.overlay import CAPTION_PX
 from wsi_pipeline.report.parts import Collage, Maps, Picture, SlideMap
@@ -64,21 +66,23 @@ def slide_maps(
     frames, abouts = cohort.frames(), cohort.abouts()
     side_px = _side_px(len(tiles.slide_ids))
     boxes0 = np.stack([_integers(tiles, name) for name in FOOTPRINT], axis=1)
-    drawn: dict[str, SlideMap] = {}
+    drawn: dict[str, Mapping[str, Any]] = {}
     used_bytes = from_overlays = 0
     rows = dict(tiles.slides())
     for slide_id in sorted(rows, key=lambda each: _lot(config.seed, each)):
         own = rows[slide_id]
         picture, marked = _picture(run, slide_id, side_px)
-        slide = SlideMap(
-            slide_id=slide_id,
-            about=abouts.get(slide_id, ""),
-            frame0=frames.get(slide_id) or _around(boxes0[own]),
-            boxes0=boxes0[own],
-            codes=[codes[own] for codes in columns],
-            picture=picture,
+        slide = packed(
+            SlideMap(
+                slide_id=slide_id,
+                about=abouts.get(slide_id, ""),
+                frame0=frames.get(slide_id) or _around(boxes0[own]),
+                boxes0=boxes0[own],
+                codes=[codes[own] for codes in columns],
+                picture=picture,
+            )
         )
-        used_bytes += sum(len(str(value)) for value in packed(slide).values()) + 100
+        used_bytes += len(data_script("", slide))  # a little more than it takes in the list
         if used_bytes > most_bytes:
             break
         drawn[slide_id] = slide

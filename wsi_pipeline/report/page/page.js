@@ -151,7 +151,7 @@
         const long = this.texts[at][place].length > LONG_TEXT ? " long" : "";
         cell.className = field.kind === "text" ? `text${long}` : `number ${field.kind}`;
         if (!place) cell.scope = "row";
-        if (place && field.kind === "share" && value !== null) cell.style.setProperty("--share", Math.min(Math.max(value, 0), 1));
+        if (place && field.kind === "share" && value > 0) cell.style.setProperty("--share", Math.min(Math.max(value, 0), 1));
         if (!place && this.link) this.link(cell, this.texts[at][place]);
         return cell;
       }));
@@ -166,6 +166,7 @@
     const hue = HUES[at % HUES.length];
     return [hue, mixed(hue, 0, 0.45), mixed(hue, 255, 0.5)][Math.floor(at / HUES.length) % 3];
   };
+  const NO_VALUE = "#6b7280";
   const YES_AND_NO = { no: "#8c96a3", yes: "#d55e00" };
   const figure = (value) => {
     const size = Math.abs(value);
@@ -201,15 +202,16 @@
       for (const code of codes) counts[code] += 1;
       const known = codes.length - counts[NULL];
       if (known === 0) return "no value";
+      const without = counts[NULL] ? `; ${counts[NULL]} without` : "";
       if (this.kind === "words") {
         const most = counts.slice(0, this.count).map((count, code) => [count, code]).filter(([count]) => count);
         most.sort(([one], [other]) => other - one);
         const said = most.slice(0, 3).map(([count, code]) => `${this.words[code]} ${Math.round((100 * count) / known)} %`);
-        return said.join(", ") + (most.length > 3 ? ", …" : "");
+        return said.join(", ") + (most.length > 3 ? ", …" : "") + without;
       }
       let passed = 0;
       const middle = counts.findIndex((count) => (passed += count) * 2 >= known);
-      return `median ${this.meaning(middle)}`;
+      return `median ${this.meaning(middle)}${without}`;
     }
     toggle(code) {
       if (this.hidden.size === 0) for (let each = 0; each < this.count; each += 1) this.hidden.add(each);
@@ -280,9 +282,14 @@
       const layer = make("canvas", { width: canvas.width, height: canvas.height });
       const paint = layer.getContext("2d");
       const codes = this.codes(column);
+      paint.strokeStyle = NO_VALUE;
       for (let at = 0; at < this.count; at += 1) {
-        if (codes[at] === NULL || scale.hidden.has(codes[at])) continue;
+        if (scale.hidden.has(codes[at])) continue;
         const [x, y, width, height] = this.place(at, canvas);
+        if (codes[at] === NULL) {
+          if (width > 4 && scale.hidden.size === 0) paint.strokeRect(x + 0.5, y + 0.5, width - 2, height - 2);
+          continue;
+        }
         const gap = Math.min(width, height) > 7 ? 1 : 0;
         paint.fillStyle = scale.colours[codes[at]];
         paint.fillRect(x, y, width - gap, height - gap);
@@ -360,7 +367,7 @@
           const item = button("", act, { "aria-pressed": pressed, title: "Show only these tiles, or add them" });
           item.append(swatch, word);
           return make("li", {}, item);
-        }));
+        }), make("li", { className: "quiet", textContent: "outlined: no value" }));
         return;
       }
       const ramp = make("div", { className: "ramp", role: "img",
