@@ -1,6 +1,7 @@
 """GeoJSON as QuPath reads it: valid rings, whole files, outlines that cover their tiles."""
 
 import json
+from typing import Any
 
 import numpy as np
 import shapely
@@ -18,7 +19,7 @@ BOXES = st.lists(st.tuples(PLACES, PLACES, SIDES, SIDES), min_size=1, max_size=1
 
 @given(x=PLACES, y=PLACES, width=SIDES, height=SIDES)
 def test_a_rectangle_is_its_box(x: int, y: int, width: int, height: int) -> None:
-    drawn = shape(rectangle(x, y, width=width, height=height))
+    drawn: Any = shape(rectangle(x, y, width=width, height=height))
     assert drawn.is_valid
     assert drawn.bounds == (x, y, x + width, y + height)
     assert drawn.area == width * height
