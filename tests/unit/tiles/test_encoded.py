@@ -30,7 +30,7 @@ def test_rows_give_their_own_images(
 ) -> None:
     path = tmp_path_factory.mktemp("set") / "set.parquet"
     values: list[bytes | None] = [None if row % 11 == 5 else b"%d" % row for row in range(rows)]
-    column: "pa.Array[Any]" = pa.array(values, type=pa.binary())
+    column: pa.Array[Any] = pa.array(values, type=pa.binary())
     if is_struct:
         column = pa.StructArray.from_arrays([column], ["bytes"])
     pq.write_table(pa.table({"image": column}), path, row_group_size=group)
