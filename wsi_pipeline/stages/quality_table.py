@@ -49,7 +49,7 @@ def scanner_of(record: SlideRecord) -> str | None:
 
 def is_readable(tiles: pd.DataFrame) -> NDArray[np.bool_]:
     """Whether every tile has pixels."""
-    return np.asarray(tiles["status"].astype(str).to_numpy() != "unreadable", np.bool_)
+    return np.asarray((tiles["status"] != "unreadable").to_numpy(), np.bool_)
 
 
 def with_status(tiles: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
@@ -58,9 +58,13 @@ def with_status(tiles: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     outlier = judged["outlier"].to_numpy()
     codes = np.where(readable, np.where(outlier, 2, 0), 1)
     status = pd.Categorical.from_codes(codes, categories=list(_STATUSES))  # type: ignore[call-overload]
-    marked = judged["outlier_reason"].astype(object)
-    reason = np.where(readable, marked.where(marked.notna(), None), tiles["reason"].astype(object))
-    return judged.assign(status=status, reason=pd.Categorical(reason))
+    reason = judged["outlier_reason"]
+    kept = tiles.loc[~readable, "reason"].astype(object)
+    if len(kept):
+        new = sorted(set(kept.dropna()) - set(reason.cat.categories))
+        reason = reason.cat.add_categories(new)
+        reason[~readable] = kept
+    return judged.assign(status=status, reason=reason)
 
 
 def manifest_columns(judged: pd.DataFrame) -> Columns:
