@@ -72,7 +72,7 @@ def _run(block: Block, folder: Path, names: dict[str, Any]) -> None:
 
 
 _PREPARE_README = """
-wsi-pipeline demo DEMO --quiet
+wsi-pipeline demo DEMO --quiet --only-draw
 wsi-pipeline tile DEMO/slides -o RUN --min-tissue 0.1 --quiet
 """
 

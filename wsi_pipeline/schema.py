@@ -155,6 +155,24 @@ SLIDE_COLUMNS = _columns(
 """One row per slide, in slides.parquet; the columns of the user's slide table follow."""
 
 
+IMPORTED = "import"
+"""``backend`` of a slide whose tiles existed already: there is no overview of it, so no overlay."""
+
+IMPORT_COLUMNS = _columns(
+    (
+        "source_path",
+        pa.string(),
+        "The image's file, relative to the source, or the name that stood beside it in a Parquet file",
+    ),
+)
+"""Of a run that was imported: in the manifest, with the other columns of the source."""
+
+IMPORT_SLIDE_COLUMNS = _columns(
+    ("tiles_kept", pa.int64(), "Tiles whose bytes are those of the JPEG file that was imported"),
+    ("tiles_encoded", pa.int64(), "Tiles that were encoded anew: no JPEG, or one of four inks"),
+)
+"""Of a run that was imported: in slides.parquet, where a row is an array."""
+
 SLIDE_WORDS = ("patient_id", "scanner", "centre")
 """Columns of slides.parquet that every later stage copies into the manifest, where it is queried."""
 
@@ -200,7 +218,8 @@ QC_COLUMNS = _columns(
     (
         "qc_fold_z",
         pa.float32(),
-        "The smaller of two: spreads darker (gray_q50) and more saturated (saturation_q50) than the slide",
+        "The smaller of spreads darker (gray_q50) and more saturated (saturation_q50) than the slide, less "
+        "those bluer (hue_q50)",
     ),
     ("qc_ink", _WORD, "green, blue, black or red; null where nothing is written"),
     ("qc_blur", pa.bool_(), "Less sharp than slide and scanner, or far less than the scanner"),
@@ -209,7 +228,11 @@ QC_COLUMNS = _columns(
     ("qc_white", pa.bool_(), "White pixels that are neither glass nor padding"),
     ("qc_pen", pa.bool_(), "Ink covers tissue"),
     ("qc_background", pa.bool_(), "Nearly all glass"),
-    ("qc_fold", pa.bool_(), "Darker and more saturated than the slide: tissue lies double"),
+    (
+        "qc_fold",
+        pa.bool_(),
+        "Darker and more saturated than the slide at the same hue: tissue lies double",
+    ),
     ("qc_gray", pa.bool_(), "Without colour"),
 )
 """What ``qc`` adds to manifest/SLIDE.parquet."""

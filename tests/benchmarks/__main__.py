@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [WHICH] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
+"""``python -m tests.benchmarks [NAME …] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
 
 import argparse
 import json
@@ -14,11 +14,11 @@ BENCHMARKS = {
     "tile": tile.run,
     "read": read.run,
     "scale": scale.run,
+    "label": label.run,
     "split": splitting.run,
     "report": reporting.run,
     "alike": likeness.run,
     "dataset": dataset.run,
-    "label": label.run,
 }
 
 

@@ -1,6 +1,7 @@
 """``python -m tests.benchmarks alike``: how alike copies of slides look, and slides that are none."""
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.benchmarks.measure import Plan, Result, judged
 from tests.benchmarks.peers import PLACE
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.geometry import Rgb, Size
-from wsi_pipeline.labels.similar import ALIKE, COLOURS, alike, picture_of
+from wsi_pipeline.labels.similar import ALIKE, COLOURS, SIDE, Picture, alike, picture_of
 from wsi_pipeline.manifest import read_manifest
 from wsi_pipeline.slides.drawn import draw_slide, write_pyramid
 from wsi_pipeline.slides.open import open_slide
@@ -26,8 +27,8 @@ REAL = (
     "ome_tiff_he.ome.tif",
 )
 REAL_SLIDES = Path(__file__).resolve().parents[3] / "shared" / "slides"
-TILES_UM = (24, 48, 96)
-"""Sides of tiles: about 1000, 280 and 70 tiles of a drawn slide."""
+TILES_UM = (48, 96)
+"""Sides of tiles: about 280 and 70 tiles of a drawn slide."""
 
 _GLASS = (243, 242, 245)
 _COMMAND = "python -m tests.benchmarks alike"
@@ -38,7 +39,9 @@ def run(plan: Plan) -> Iterator[Result]:
     if not plan.wants("alike: "):
         return
     with tempfile.TemporaryDirectory(dir=PLACE) as folder:
-        yield from results(Path(folder), drawn=8 if plan.quick else 40, sides_um=TILES_UM)
+        yield from results(Path(folder), drawn=8 if plan.quick else 28, sides_um=TILES_UM)
+    for slides in (60, 240) if plan.quick else (600, 2400):
+        yield timed(slides)
 
 
 def results(
@@ -65,6 +68,23 @@ def results(
                 command=_COMMAND,
                 against=f"{above} of {len(values)} are called alike",
             )
+
+
+def timed(slides: int) -> Result:
+    """Return the CPU seconds that comparing so many slides takes."""
+    rng = np.random.default_rng(1)
+    cells = rng.normal(size=(slides, 3, SIDE, SIDE)).astype(np.float32)
+    cells /= np.sqrt((cells**2).sum(axis=(1, 2, 3), keepdims=True))
+    aspects = rng.uniform(0.7, 1.4, slides)
+    pictures = [
+        Picture(cells=each, aspect=float(a)) for each, a in zip(cells, aspects, strict=True)
+    ]
+    started = time.process_time()
+    alike(pictures)
+    taken_s = time.process_time() - started
+    return judged(
+        f"alike: {slides} slides compared, CPU", [taken_s], bar=None, unit="s", command=_COMMAND
+    )
 
 
 def write_slides(folder: Path, *, drawn: int, real: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_pipeline.geometry import Mask, Rgb, Size
 from wsi_pipeline.slides.drawn import draw_slide, write_pyramid
@@ -25,6 +26,8 @@ class Cohort:
     table: Path
     damaged: Mapping[tuple[str, int, int], str]
     unfocused: str
+    tumours: frozenset[tuple[str, int, int]]
+    """Whole tiles of crowded nuclei: what must not be lost."""
 
 
 def blurred(rgb: Rgb) -> Rgb:
@@ -76,6 +79,7 @@ DAMAGES: Mapping[str, Damage] = {
 def draw_damaged(folder: Path) -> Cohort:
     """Draw four slides of each of two scanners: number 2 of each is damaged, one is out of focus."""
     damaged: dict[tuple[str, int, int], str] = {}
+    tumours: set[tuple[str, int, int]] = set()
     lines = ["path,slide_id,scanner,centre"]
     for number in range(8):
         scanner = ("sharp", "soft")[number % 2]
@@ -83,24 +87,42 @@ def draw_damaged(folder: Path) -> Cohort:
         blur_px = 0.0 if scanner == "sharp" else SOFT_PX
         if name == "sharp_3":
             blur_px = 3.0
-        drawn = draw_slide(SIZE, seed=[5, number], blur_px=blur_px)
+        drawn = draw_slide(SIZE, seed=[5, number], blur_px=blur_px, tumours=1)
         rgb = drawn.rgb.copy()
         if number // 2 == 2:
             damaged |= {(name, x, y): what for (x, y), what in _damage(rgb, drawn.tissue).items()}
+        tumours |= {(name, x, y) for x, y in _full(_filled(drawn.tumours), least=0.8)}
         write_pyramid(folder / f"{name}.tif", rgb, mpp=0.5, compression="deflate")
         lines.append(f"{name}.tif,{name},{scanner},{('north', 'south')[number // 4]}")
     (folder / "slides.csv").write_text("\n".join(lines))
-    return Cohort(table=folder / "slides.csv", damaged=damaged, unfocused="sharp_3")
+    return Cohort(
+        table=folder / "slides.csv",
+        damaged=damaged,
+        unfocused="sharp_3",
+        tumours=frozenset(tumours - damaged.keys()),
+    )
+
+
+def _filled(outlines: NDArray[np.float32]) -> Mask:
+    plane = np.zeros((SIZE.height, SIZE.width), np.uint8)
+    for outline in outlines:
+        cv2.fillPoly(plane, [outline.astype(np.int32)], (1,))
+    return plane.view(np.bool_)
+
+
+def _full(mask: Mask, *, least: float) -> list[tuple[int, int]]:
+    """Return corners of the tiles of which such a share at least is in the mask."""
+    return [
+        (x, y)
+        for y in range(0, SIZE.height, TILE_PX)
+        for x in range(0, SIZE.width, TILE_PX)
+        if mask[y : y + TILE_PX, x : x + TILE_PX].mean() > least
+    ]
 
 
 def _damage(rgb: Rgb, tissue: Mask) -> dict[tuple[int, int], str]:
     """Damage one whole tile in each way, in place, and say where."""
-    full = [
-        (x, y)
-        for y in range(0, SIZE.height, TILE_PX)
-        for x in range(0, SIZE.width, TILE_PX)
-        if tissue[y : y + TILE_PX, x : x + TILE_PX].mean() > 0.9
-    ]
+    full = _full(tissue, least=0.9)
     places = full[:: max(1, len(full) // len(DAMAGES))]
     done = {}
     for (x, y), (name, damage) in zip(places, DAMAGES.items(), strict=False):

@@ -150,6 +150,40 @@ def test_everything_odd_is_named_and_counted(run: Path, drawings: Path, wsi: Com
     assert "label_share_Ignore*" not in shares
 
 
+def test_classes_that_differ_only_in_capitals_are_said(
+    run: Path, drawings: Path, wsi: Command
+) -> None:
+    write_geojson(drawings / "he.geojson", [rectangle("Tumor", 0, 0, 300, 300)])
+    write_geojson(drawings / "plain.geojson", [rectangle("tumor", 0, 0, 300, 300)])
+    settings = drawings.parent / "label.yaml"
+    settings.write_text("rename: {Tumor: tumor}\n")
+    ended = wsi("label", run, "--annotations", drawings)
+    assert "only in capitals (rename makes them one): 2 (Tumor, tumor)" in ended.err
+    ended = wsi("label", run, "--annotations", drawings, "--config", settings)
+    assert "capitals" not in ended.err
+    assert set(manifest(run)["label"].dropna()) == {"tumor"}
+
+
+def test_a_slide_without_a_tile_gets_its_columns(
+    drawn: Drawn, drawings: Path, tmp_path: Path, wsi: Command
+) -> None:
+    Image.fromarray(np.full((700, 900, 3), 245, dtype=np.uint8)).save(tmp_path / "glass.png")
+    run = tmp_path / "RUN"
+    assert wsi("tile", tmp_path / "glass.png", drawn.he, "-o", run, "--tile-size", "128").code == 0
+    Image.fromarray(np.ones((70, 90), dtype=np.uint8)).save(drawings / "glass.png")
+    write_geojson(drawings / "he.geojson", [rectangle("tumor", 0, 0, 900, 700)])
+    settings = drawings.parent / "label.yaml"
+    settings.write_text("mask_values: {tumor: 1}\n")
+    ended = wsi("label", run, "--annotations", drawings, "--config", settings)
+    assert ended.code == 0, ended.err
+    assert len(labelled(run, "glass")) == 0
+    assert labelled(run, "he")["label_share_tumor"].max() == 1
+    write_geojson(drawings / "he.geojson", [])
+    (drawings / "glass.png").unlink()
+    assert wsi("label", run, "--annotations", drawings, "--unlabelled", "benign").code == 0
+    assert set(manifest(run)["label"]) == {"benign"}
+
+
 def test_holes_and_priorities_of_the_configuration_hold(run: Path, drawings: Path) -> None:
     features = [
         rectangle("tumor", 0, 0, 900, 700),

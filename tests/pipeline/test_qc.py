@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.pipeline.damaged import TILE_PX, Cohort, draw_damaged
 from tests.pipeline.runs import (
@@ -93,6 +94,17 @@ def test_whole_tiles_of_two_scanners_of_different_sharpness_are_not_marked(
     assert medians["sharp"] - medians["soft"] > 0.5  # decades
     assert len(clean) > 400
     assert clean["outlier"].mean() <= 0.01
+
+
+def test_tumour_is_not_mistaken_for_folds_or_ink(
+    judged: tuple[Path, QcOutcome], cohort: Cohort
+) -> None:
+    rows = manifest(judged[0])
+    places = zip(rows["slide_id"].astype(str), rows["x"], rows["y"], strict=True)
+    tumour = rows[[place in cohort.tumours for place in places]]
+    tumour = tumour[tumour["slide_id"] != cohort.unfocused]
+    assert len(tumour) >= 10
+    assert not tumour["outlier"].any()
 
 
 def test_a_slide_out_of_focus_is_named_with_its_number_and_has_no_tile_left(
@@ -280,6 +292,30 @@ def test_tiles_that_could_not_be_read_stay_unreadable(run: Path) -> None:
 
 def _first_metric() -> Any:  # noqa: ANN401
     return next(column for column in TILE_COLUMNS if column.name == "laplacian_var")
+
+
+def test_slides_without_tiles_and_scanners_with_numbers_for_names_are_no_trouble(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    for name in ("glass", "more"):
+        Image.fromarray(np.full((400, 500, 3), 243, np.uint8)).save(tmp_path / f"{name}.png")
+    lines = ["path,slide_id,scanner", "glass.png,glass,7", "more.png,more,"]
+    (tmp_path / "slides.csv").write_text("\n".join(lines))
+    tile(tmp_path / "RUN", tmp_path / "slides.csv", config=SETTINGS)
+    empty = qc_run(tmp_path / "RUN", FEW)
+    assert [slide.tiles for slide in empty.slides] == [0, 0]
+    assert (empty.empty, empty.clusters) == ((), ())
+    lines.append(f"{cohort.table.parent / 'soft_0.tif'},soft_0,7")
+    (tmp_path / "slides.csv").write_text("\n".join(lines))
+    tile(tmp_path / "RUN", tmp_path / "slides.csv", config=SETTINGS)
+    outcome = qc_run(tmp_path / "RUN", FEW)
+    assert [(slide.scanner, slide.tiles > 0) for slide in outcome.slides] == [
+        ("7", False),
+        (None, False),
+        ("7", True),
+    ]
+    assert len(outcome.clusters) == 4
+    assert set(manifest(tmp_path / "RUN")["slide_id"]) == {"soft_0"}
 
 
 def test_the_command_shows_the_table_and_leaves_with_1_for_a_slide_without_tiles(

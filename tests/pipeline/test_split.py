@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.runs import Command, Drawn, digests, manifest, tile
-from tests.pipeline.written_runs import WrittenSlide, study, write_run
+from tests.pipeline.written_runs import WrittenSlide, record_of, study, write_run
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.schema import SPLIT_TABLE_COLUMNS, arrow_schema
 from wsi_pipeline.stages import columns, split
+from wsi_pipeline.stages.run_directory import RunDirectory, write_record
 from wsi_pipeline.stages.split import audit_split, split_run
 
 STUDY = SplitConfig(test=5, validation=4)
@@ -307,6 +309,25 @@ def test_a_slide_that_looks_like_another_is_told(tmp_path: Path, wsi: Command) -
     ended = wsi("split", tmp_path / "RUN", "--test", "2", "--validation", "1")
     assert ended.code == 0
     assert "look at: slides s0 and s6 look alike (correlation 1.00)" in ended.err
+
+
+def test_a_patient_that_was_corrected_in_the_slide_table_is_checked_at_once(
+    run: Path, wsi: Command
+) -> None:
+    split_run(run, STUDY)
+    parts = splits(run).set_index("slide_id")["split"]
+    slides = study()
+    train, test = (str(parts.index[parts == part][0]) for part in ("train", "test"))
+    patient = next(slide.patient_id for slide in slides if slide.slide_id == train)
+    corrected = [
+        replace(slide, patient_id=patient) if slide.slide_id == test else slide for slide in slides
+    ]
+    for number, slide in enumerate(corrected):
+        write_record(RunDirectory(path=run), record_of(slide, number, tiles=36))
+    assert f"leak: patient {patient} is in train" in wsi("split", run, "--check").err
+    refused = wsi("split", run, "--test", "5", "--validation", "4")
+    assert refused.code == 2
+    assert "its slides belong together now" in refused.err
 
 
 def test_slides_cut_after_the_split_are_in_no_part_until_it_runs_again(run: Path) -> None:

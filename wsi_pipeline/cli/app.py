@@ -14,6 +14,8 @@ from wsi_pipeline.cli import (
     compare_groups,
     demo,
     doctor,
+    export,
+    import_tiles,
     info,
     label,
     qc,
@@ -38,9 +40,16 @@ app = typer.Typer(
 )
 app.command()(info.info)
 app.command()(tile.tile)
+app.command("import")(import_tiles.import_tiles)
+app.command()(export.export)
 app.command()(status.status)
 app.command()(status.missing)
 app.command()(verify.verify)
+app.command()(label.label)
+app.command()(qc.qc)
+app.command("compare")(compare_groups.compare_groups)
+app.command()(split.split)
+app.command()(report.report)
 app.command()(report.report)
 app.command()(split.split)
 app.command()(qc.qc)

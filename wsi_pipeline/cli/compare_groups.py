@@ -31,7 +31,7 @@ def compare_groups(
     verbose: options.VERBOSE = False,
 ) -> None:
     """Compare sharpness and stain between scanners, centres or other groups of tiles."""
-    from wsi_pipeline import run as joined
+    from wsi_pipeline import dataset
     from wsi_pipeline.cli import console
     from wsi_pipeline.config import RunConfig, make_config, read_yaml
     from wsi_pipeline.labels.comparison_config import CompareConfig
@@ -40,7 +40,7 @@ def compare_groups(
     settings = make_config(CompareConfig, {**(read_yaml(config) if config else {}), **flags})
     how = make_config(RunConfig, options.given(workers=workers, cluster=cluster))
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    found = joined.compare(run, settings, cluster=options.workers_of(how))
+    found = dataset.compare(run, settings, cluster=options.workers_of(how))
     if json:
         console.print_json(found.to_dict())
     elif not quiet:

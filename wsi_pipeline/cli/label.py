@@ -100,12 +100,12 @@ def label(
 
     what, how = label_configs({**(read_yaml(config) if config else {}), **flags})
     where = options.workers_of(how)
-    from wsi_pipeline import run as joined
+    from wsi_pipeline import dataset
     from wsi_pipeline.cli import console
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
     with console.progress(slides="slides", quiet=quiet) as observer:
-        outcome = joined.label(run, what, dry_run=dry_run, cluster=where, observer=observer)
+        outcome = dataset.label(run, what, dry_run=dry_run, cluster=where, observer=observer)
     if json:
         console.print_json({**_values(outcome), "written": not dry_run})
     elif not quiet:

@@ -47,7 +47,7 @@ def qc(
     verbose: options.VERBOSE = False,
 ) -> None:
     """Mark tiles of bad quality with a reason, by rules and by cluster; nothing is deleted."""
-    from wsi_pipeline import run as joined
+    from wsi_pipeline import dataset
     from wsi_pipeline.cli import console
     from wsi_pipeline.config import RunConfig, make_config, read_yaml
     from wsi_pipeline.labels.quality import without_rules
@@ -59,7 +59,7 @@ def qc(
     settings = make_config(QcConfig, values)
     how = make_config(RunConfig, options.given(workers=workers, cluster=cluster))
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    outcome = joined.qc(
+    outcome = dataset.qc(
         run,
         settings,
         options=QcOptions(refit=refit, pictures=pictures, dry_run=dry_run),

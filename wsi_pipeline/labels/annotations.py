@@ -28,6 +28,7 @@ MOST_BYTES = 1 << 31
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _WITHOUT_AREA = frozenset({"Point", "MultiPoint", "LineString", "MultiLineString"})
 _CORNERS = 3  # of a polygon at least
+_SPACE = 32  # below it are control characters, which no column's name may hold
 _FARTHEST_PX = 1e9  # no slide is so large; squares of it are still exact enough
 
 
@@ -198,13 +199,15 @@ def _class_name(feature: Mapping[str, Any]) -> str | None:
         told = ": ".join(map(str, names)) if isinstance(names, list) else told.get("name")
     if told is not None and not isinstance(told, str):
         raise UnfitShapeError(f"expected the name of a class, got {str(told)[:60]!r}")
+    if told is not None and any(ord(letter) < _SPACE for letter in told):
+        raise UnfitShapeError(f"expected the name of a class in one line, got {told[:60]!r}")
     return told.strip() or None if told is not None else None
 
 
 def _shapes_of(geometry: Any, without_area: Counter[str]) -> Iterator[Any]:  # noqa: ANN401
     """Yield the polygons of a geometry; count what has no area."""
     if geometry is None:
-        without_area["nothing"] += 1
+        without_area["no geometry"] += 1
         return
     if not isinstance(geometry, dict):
         raise UnfitShapeError(f"expected a geometry, got {str(geometry)[:60]!r}")

@@ -1,7 +1,7 @@
 """Shapes from ASAP's XML: annotations with corners, each part of a group.
 
-ASAP draws a Spline as a smooth closed curve through its corners. The same kind of curve is taken here, a
-closed Catmull-Rom spline (Catmull and Rom 1974, uniform, tension 0.5).
+ASAP draws a Spline as a smooth closed curve through its corners and does not document which. A closed
+Catmull-Rom spline is taken here (Catmull and Rom 1974, uniform, tension 0.5).
 """
 
 import re

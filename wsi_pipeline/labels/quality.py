@@ -37,8 +37,11 @@ INKS = ("green", "blue", "black", "red")
 _GREEN_HUES, _BLUE_HUES = (35, 90), (90, 118)  # of 180; hematoxylin begins at 120
 _RED_HUES = (8, 174)  # up to the first, from the second: red lies on both sides of 0
 _DARK_OD = 0.6  # gray 64: darker than hematoxylin in most nuclei
+_WARM_OD = 0.65  # the same of green and blue alone, for red ink
 _EVEN_OD = 0.75  # least to largest density of black ink's channels; stained tissue has 0.4 to 0.6
 _GRAY_SPREAD = _SATURATION_SPREAD = 5.0  # smallest spread in grey levels that is believed
+_HUE_SPREAD = 3.0  # likewise, of 180
+_HUES, _WRAPPED_HUE = 180, 60  # reds below 60 follow those below 180
 _NORMAL = 1.4826  # median absolute deviation to standard deviation of a normal distribution
 _SOME_GLASS = 0.05  # share of a tile that tells how white its glass is
 
@@ -195,16 +198,21 @@ def _white_excess(tiles: pd.DataFrame, slides: NDArray[np.intp]) -> Floats:
 
 
 def _fold_z(tiles: pd.DataFrame, slides: NDArray[np.intp]) -> Floats:
-    """Return the smaller of two: spreads darker than the slide, and spreads more saturated.
+    """Return the smaller of spreads darker and spreads more saturated than the slide, less those bluer.
 
-    By medians of the tissue: crowded nuclei are dark as well, but half of what lies around them is not.
+    Medians of the tissue. Crowded nuclei are dark and saturated too, but they turn a tile blue; tissue that
+    lies double keeps its hue.
     """
-    gray, saturation = (
-        np.where(_dark_field(tiles), np.nan, tiles[name].to_numpy(np.float64))
-        for name in ("gray_q50", "saturation_q50")
+    dark = _dark_field(tiles)
+    gray, saturation, hue = (
+        np.where(dark, np.nan, _level(tiles, name))
+        for name in ("gray_q50", "saturation_q50", "hue_q50")
     )
+    hue = np.where(hue < _WRAPPED_HUE, hue + _HUES, hue)
     darker = -robust_z(gray, slides, least_spread=_GRAY_SPREAD)
-    return np.minimum(darker, robust_z(saturation, slides, least_spread=_SATURATION_SPREAD))
+    deeper = robust_z(saturation, slides, least_spread=_SATURATION_SPREAD)
+    bluer = -robust_z(hue, slides, least_spread=_HUE_SPREAD)
+    return np.minimum(darker, deeper) - np.maximum(bluer, 0)
 
 
 def _ink(tiles: pd.DataFrame, config: QcConfig) -> NDArray[np.int8]:
@@ -224,7 +232,7 @@ def _ink(tiles: pd.DataFrame, config: QcConfig) -> NDArray[np.int8]:
     lost = _level(tiles, "black_pixels") >= percent / 100
     dark = (densities.min(axis=0) >= _DARK_OD) & ~lost
     even = densities.min(axis=0) >= _EVEN_OD * densities.max(axis=0)
-    warm = densities[1:].min(axis=0) >= _EVEN_OD * densities[1:].max(axis=0)
+    warm = densities[1:].min(axis=0) >= _WARM_OD * densities[1:].max(axis=0)
     found = {
         "green": _within(hues, _GREEN_HUES) & absorbs_red,
         "blue": _within(hues, _BLUE_HUES) & absorbs_red,
@@ -349,7 +357,8 @@ RULES: tuple[Rule, ...] = (
             seen["qc_fold_z"].to_numpy() >= config.fold_z, np.bool_
         ),
         says=lambda row, config: (
-            f"fold: {row['qc_fold_z']:.1f} spreads darker and more saturated (limit {config.fold_z:g})"
+            f"fold: {row['qc_fold_z']:.1f} spreads darker and deeper at the same hue "
+            f"(limit {config.fold_z:g})"
         ),
     ),
     Rule(

@@ -161,11 +161,14 @@ class QcConfig(Config):
         description="`background`: share of tissue in the slide's mask below which it is marked.",
         json_schema_extra=_expected("a share from 0 to 1"),
     )
-    fold: bool = _switch("Mark tiles that are both darker and more saturated than their slide.")
+    fold: bool = _switch(
+        "Mark tiles that are darker and more saturated than their slide at the same hue."
+    )
     fold_z: float = Field(
         3.5,
         gt=0,
-        description="`fold`: spreads from the slide's median, down in gray and up in saturation.",
+        description="`fold`: spreads from the slide's median, down in gray and up in saturation, less those "
+        "towards blue.",
         json_schema_extra=_expected("a number above 0"),
     )
     gray: bool = _switch("Mark tiles without colour.")

@@ -129,8 +129,8 @@ class LabelConfig(Config):
         0.0,
         ge=0,
         le=1,
-        description="Largest sum of shares with which a tile that reaches no threshold still counts as "
-        "without any class; 1 leaves none mixed.",
+        description="Largest sum of shares (at most 1) with which a tile that reaches no threshold still "
+        "counts as without any class; 1 leaves none mixed.",
         json_schema_extra=_expected("a share from 0 to 1"),
     )
     mixed: Name | None = Field(
@@ -253,6 +253,7 @@ def chosen(shares: Mapping[str, Shares], classes: Sequence[str], config: LabelCo
     )
     weight = np.where(may, np.where(before > 0, before, table), -1.0)  # a share is at most 1
     best = np.argmax(weight, axis=1)
-    nothing = table.sum(axis=1, dtype=np.float64) <= config.unlabelled_max
+    together = np.minimum(table.sum(axis=1, dtype=np.float64), 1.0).astype(np.float32)
+    nothing = together <= np.float32(config.unlabelled_max)
     rest = np.where(nothing, UNLABELLED, MIXED)
     return np.where(may.any(axis=1), best, rest)

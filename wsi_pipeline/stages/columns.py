@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from wsi_pipeline.files import publish_bytes, remove_file, remove_tree
+from wsi_pipeline.files import exists, publish_bytes, read_bytes, remove_file, remove_tree
 from wsi_pipeline.remote import is_remote
 from wsi_pipeline.schema import SLIDE_WORDS, STAGE_CHANGES, STAGE_COLUMNS
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
@@ -72,10 +72,10 @@ def add_columns(
 def finish_change(run: RunDirectory) -> None:
     """Put tables in their places that were whole when a command died, and drop those that were not."""
     aside, mark = _aside(run), _mark(run)
-    if not aside.exists():
+    if not exists(aside):
         return
-    if mark.exists():
-        said = json.loads(mark.read_bytes())
+    if exists(mark):
+        said = json.loads(read_bytes(mark))
         for path in sorted(aside.glob("[!.]*.parquet")):
             _move(path, run.manifest(path.stem))
         about = json.dumps(said["about"], indent=2, ensure_ascii=False) + "\n"
@@ -87,7 +87,7 @@ def finish_change(run: RunDirectory) -> None:
 def read_summary(run: RunDirectory, stage: str) -> dict[str, Any] | None:
     """Return what a stage said of itself when it last ran, or None where it never did."""
     try:
-        summary: dict[str, Any] = json.loads(run.summary(stage).read_bytes())
+        summary: dict[str, Any] = json.loads(read_bytes(run.summary(stage)))
     except FileNotFoundError:
         return None
     return summary
@@ -114,9 +114,13 @@ def _changed(table: pa.Table, stage: str, added: Columns) -> pa.Table:
         for name in table.column_names
         if name in changed or (name not in added and _owner(name) != stage)
     }
-    together = {**kept, **added}
-    names = sorted(together, key=_rank)  # stable: within a rank as they come
-    return pa.table({name: together[name] for name in names})
+    return in_order({**kept, **added})
+
+
+def in_order(columns: Mapping[str, Any]) -> pa.Table:
+    """Return a manifest's columns in their places: tiling's, the slide's words, then stage by stage."""
+    names = sorted(columns, key=_rank)  # stable: within a rank as they come
+    return pa.table({name: columns[name] for name in names})
 
 
 def _rank(name: str) -> int:
@@ -144,7 +148,7 @@ def _words_of(record: SlideRecord, rows: int) -> Columns:
 
 def _move(path: Path, target: Path) -> None:
     if is_remote(path):
-        publish_bytes(target, path.read_bytes())
+        publish_bytes(target, read_bytes(path))
         remove_file(path)
     else:
         path.replace(target)

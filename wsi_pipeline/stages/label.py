@@ -150,7 +150,7 @@ def label_run(
         outcome = LabelOutcome(
             classes=classes,
             slides=tuple(_told(slide, columns[slide.record.slide_id]) for slide in slides),
-            lists={**sources.lists, **_never_found(slides, config)},
+            lists={**sources.lists, **_never_found(slides, config), **_alike(classes)},
         )
         if not dry_run:
             about = _about(outcome, config)
@@ -308,6 +308,13 @@ def _never_found(slides: Iterable[_Read], config: LabelConfig) -> dict[str, tupl
     asked = {*config.classes, *config.thresholds, *config.priority, *config.rename.values()}
     lost = tuple(sorted(asked - found))
     return {"classes of the configuration that no annotation holds": lost} if lost else {}
+
+
+def _alike(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return classes that differ only in capitals: one, perhaps, and one column to DuckDB."""
+    counts = Counter(name.casefold() for name in classes)
+    alike = tuple(name for name in classes if counts[name.casefold()] > 1)
+    return {"classes that differ only in capitals (rename makes them one)": alike} if alike else {}
 
 
 def _sentence(what: str, names: Sequence[str]) -> str:

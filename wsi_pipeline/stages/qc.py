@@ -25,6 +25,7 @@ from wsi_pipeline.stages.quality_table import (
     is_readable,
     manifest_columns,
     read_tiles,
+    scanner_of,
     with_status,
 )
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records, read_run_json
@@ -222,7 +223,7 @@ def _slides(
         found.append(
             SlideQuality(
                 slide_id=record.slide_id,
-                scanner=record.values.get("scanner"),
+                scanner=scanner_of(record),
                 tiles=int(counts["tiles"]),
                 unreadable=unreadable,
                 outliers=int(counts["outlier"]),
@@ -262,7 +263,7 @@ def _unjudged(records: Sequence[SlideRecord], config: QcConfig) -> list[str]:
     """Return which scanners have too few slides for the focus of one to be judged."""
     if not config.unfocused:
         return []
-    slides = pd.Series([record.values.get("scanner") or "" for record in records if record.tiles])
+    slides = pd.Series([scanner_of(record) or "" for record in records if record.tiles])
     few = slides.value_counts()
     return [
         f"{f'scanner {scanner}' if scanner else 'no scanner known'}: {count} slides, expected at least "

@@ -34,16 +34,22 @@ def read_tiles(run: RunDirectory, records: Sequence[SlideRecord], config: QcConf
     tiles["slide_id"] = tiles["slide_id"].astype(pd.CategoricalDtype(ids))
     places = tiles["slide_id"].cat.codes.to_numpy()
     tiles["padded"] = _padded(tiles, records, places)
-    scanners = pd.Categorical([record.values.get("scanner") for record in records])
+    scanners = pd.Categorical([scanner_of(record) for record in records])
     tiles["scanner"] = scanners.take(places) if len(records) else None
     dark = np.array([bool(record.values.get("dark_field")) for record in records], np.bool_)
     tiles["dark_field"] = dark[places]
     return tiles.drop(columns=list(_FOOTPRINT))
 
 
+def scanner_of(record: SlideRecord) -> str | None:
+    """Return a slide's scanner as text, whatever the user's table calls it, or None where nobody knows."""
+    scanner = record.values.get("scanner")
+    return None if scanner is None or pd.isna(scanner) else str(scanner)
+
+
 def is_readable(tiles: pd.DataFrame) -> NDArray[np.bool_]:
     """Whether every tile has pixels."""
-    return np.asarray(tiles["status"].astype(str).to_numpy() != "unreadable", np.bool_)
+    return np.asarray((tiles["status"] != "unreadable").to_numpy(), np.bool_)
 
 
 def with_status(tiles: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
@@ -52,9 +58,13 @@ def with_status(tiles: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     outlier = judged["outlier"].to_numpy()
     codes = np.where(readable, np.where(outlier, 2, 0), 1)
     status = pd.Categorical.from_codes(codes, categories=list(_STATUSES))  # type: ignore[call-overload]
-    marked = judged["outlier_reason"].astype(object)
-    reason = np.where(readable, marked.where(marked.notna(), None), tiles["reason"].astype(object))
-    return judged.assign(status=status, reason=pd.Categorical(reason))
+    reason = judged["outlier_reason"]
+    kept = tiles.loc[~readable, "reason"].astype(object)
+    if len(kept):
+        new = sorted(set(kept.dropna()) - set(reason.cat.categories))
+        reason = reason.cat.add_categories(new)
+        reason[~readable] = kept
+    return judged.assign(status=status, reason=reason)
 
 
 def manifest_columns(judged: pd.DataFrame) -> Columns:

@@ -96,7 +96,8 @@ def audit_split(path: str | Path) -> Audit:
     if not run.run_json.exists():
         return audit(read_audited(run.path))
     slides = slides_of_run(run)
-    found = audit(tiles_of_run(run, partitions=True), slides=slides)
+    tiles = _with_patients(tiles_of_run(run, partitions=True), slides)
+    found = audit(tiles, slides=slides)
     findings = (*found.findings, *_disagreements(run))
     return Audit(findings=findings, checked=found.checked, unchecked=found.unchecked)
 
@@ -149,19 +150,28 @@ def _audit_of(run: RunDirectory, plan: SplitPlan, slides: pd.DataFrame) -> Audit
     ConfigError
         It leaks.
     """
-    tiles = tiles_of_run(run, partitions=False)
-    slide_ids = tiles["slide_id"].astype("category")
-    known = slides.set_index("slide_id")
     values = pd.DataFrame.from_dict(dict(split_columns(plan.table)), orient="index")
-    if "patient_id" in known:
-        values["patient_id"] = known["patient_id"]
-    of_slide = values.reindex(slide_ids.cat.categories)
-    codes = slide_ids.cat.codes.to_numpy()
-    added = {str(name): of_slide[name].astype("category").take(codes).array for name in of_slide}
-    found = audit(tiles.assign(**added), slides=slides)
+    tiles = _with_columns_of(tiles_of_run(run, partitions=False), values)
+    found = audit(_with_patients(tiles, slides), slides=slides)
     if found.leaks:
         raise ConfigError(f"leakage: {'; '.join(finding.text for finding in found.leaks)}")
     return found
+
+
+def _with_patients(tiles: pd.DataFrame, slides: pd.DataFrame) -> pd.DataFrame:
+    """Return tiles with the patients that are known now: the slide table may have been corrected."""
+    if "patient_id" not in slides:
+        return tiles
+    return _with_columns_of(tiles, slides.set_index("slide_id")[["patient_id"]])
+
+
+def _with_columns_of(tiles: pd.DataFrame, of_slide: pd.DataFrame) -> pd.DataFrame:
+    """Return tiles with columns of their slides, each word once."""
+    slide_ids = tiles["slide_id"].astype("category")
+    codes = slide_ids.cat.codes.to_numpy()
+    known = of_slide.reindex(slide_ids.cat.categories)
+    added = {str(name): known[name].astype("category").take(codes).array for name in known}
+    return tiles.assign(**added)
 
 
 def _left_out(run: RunDirectory) -> Iterator[str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.files import publish_bytes
+from wsi_pipeline.files import exists, publish_bytes, read_bytes
 from wsi_pipeline.labels.audited import CONTENT, FOOTPRINT, PARTITION, SOURCE, same_file
 from wsi_pipeline.labels.similar import COLOURS
 from wsi_pipeline.labels.strata import COUNT, SHARE
@@ -76,7 +76,7 @@ def tiles_of_run(run: RunDirectory, *, partitions: bool) -> pd.DataFrame:
         with pq.ParquetFile(seekable(files[slide_id])) as file:
             names |= set(file.schema_arrow.names)
     splits = sorted(name for name in names if PARTITION.fullmatch(name)) if partitions else []
-    wanted = ["slide_id", *[name for name in ("patient_id", *_AUDITED) if name in names], *splits]
+    wanted = ["slide_id", *[name for name in _AUDITED if name in names], *splits]
     table = read_manifest(run.path, columns=wanted, slide_ids=sorted(known & files.keys()))
     return _frame(table)
 
@@ -88,7 +88,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 def read_split_table(run: RunDirectory) -> tuple[pd.DataFrame, dict[str, Any]] | None:
     """Return the last split and the settings that it was made with, or None where there was none."""
-    if not split_table(run).exists():
+    if not exists(split_table(run)):
         return None
     table = read_table(split_table(run))
     return table.to_pandas(), json.loads(table_metadata(table)["settings"])
@@ -130,7 +130,7 @@ def read_list(name: str) -> tuple[pd.DataFrame, str]:
     path = place(name)
     table = read_any(path).astype(object)
     text = table.map(lambda value: None if pd.isna(value) else str(value))
-    return text, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return text, hashlib.sha256(read_bytes(path)).hexdigest()[:16]
 
 
 def read_any(path: Path, *, columns: Sequence[str] | None = None) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from wsi_pipeline.errors import TileError
+from wsi_pipeline.files import read_bytes
 from wsi_pipeline.store.layout import (
     INDEX_CHECKSUM_BYTES,
     INDEX_ENTRY_BYTES,
@@ -29,7 +30,7 @@ def read_shard(array: Path, shard: int) -> list[bytes | None]:
     """
     path = array / shard_name(shard)
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise TileError(f"{path}: cannot be read ({error.strerror})") from error
     return [

@@ -108,7 +108,7 @@ def test_what_has_no_area_is_counted_by_kind() -> None:
         "LineString": 1,
         "MultiPoint": 1,
         "Polygon of fewer than 3 corners": 1,
-        "nothing": 1,
+        "no geometry": 1,
     }
 
 
@@ -159,6 +159,7 @@ def test_a_file_of_nothing_is_an_annotation_of_nothing() -> None:
             json.dumps([{**feature(), "properties": {"classification": 3}}]).encode(),
             "name of a class",
         ),
+        (json.dumps([feature("a\0b")]).encode(), "in one line"),
     ],
 )
 def test_what_is_broken_is_refused_by_number(content: bytes, message: str) -> None:

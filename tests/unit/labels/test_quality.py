@@ -204,6 +204,13 @@ def test_stains_that_look_like_ink_are_not_marked(stains: dict[str, float]) -> N
     assert not judge(tiles, CONFIG)["qc_pen"].any()
 
 
+@pytest.mark.parametrize(("hue", "is_fold"), [(158, True), (2, True), (135, False)])
+def test_crowded_nuclei_are_blue_and_folds_are_not(*, hue: int, is_fold: bool) -> None:
+    tiles = tiles_of(3)
+    change(tiles, 5, {"gray_q50": 140, "saturation_q50": 122, "hue_q50": hue})
+    assert judge(tiles, CONFIG)["qc_fold"].to_numpy().nonzero()[0].tolist() == [5] * is_fold
+
+
 def test_half_a_slide_out_of_focus_is_found_against_its_scanner() -> None:
     tiles = tiles_of(4, slides=5)
     half = tiles.index[tiles["slide_id"] == "s2"][:20]

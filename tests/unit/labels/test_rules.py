@@ -86,7 +86,9 @@ def test_a_class_may_have_a_threshold_of_its_own() -> None:
 def test_little_of_the_classes_may_count_as_none() -> None:
     assert one((0.1, 0.1, 0)) == MIXED
     assert one((0.1, 0.1, 0), unlabelled_max=0.25) == UNLABELLED
+    assert one((0.1, 0.2, 0), unlabelled_max=0.3) == UNLABELLED
     assert one((0.4, 0.4, 0), unlabelled_max=1.0) == UNLABELLED
+    assert one((0.8, 0.8, 0), threshold=0.9, unlabelled_max=1.0) == UNLABELLED
 
 
 def test_names_become_classes_as_the_settings_say() -> None:
