@@ -254,13 +254,6 @@ def test_wrong_usage_ends_with_2(tmp_path: Path, wsi: Command) -> None:
     assert wsi("tile", "a.svs", "-o", tmp_path / "RUN", "--tile-size", "many").code == 2
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
-    """The folder in which the demo was run, and what it said."""
-    folder = tmp_path_factory.mktemp("demo")
-    return folder, process("demo", "DIR", cwd=folder)
-
-
 def test_the_demo_ends_well_and_names_files_that_are_there(demo: tuple[Path, Ended]) -> None:
     folder, ended = demo
     assert ended.code == 0, ended.err

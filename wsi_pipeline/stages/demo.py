@@ -17,7 +17,7 @@ from wsi_pipeline.stages.demo_cohort import TUMOUR, DemoCohort, DemoTruth
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord
 
 TILE_CONFIG = TileConfig(tile_size=256, overlap=0.2, mpp=0.5)
-SPLIT_CONFIG = SplitConfig(test=1, validation=1, stratify=("label",))
+SPLIT_CONFIG = SplitConfig(test=1, validation=1)
 
 SAME_TISSUE = 0.03
 """Share of the slide by which found and drawn tissue may differ."""
