@@ -12,12 +12,17 @@ from typing import Any
 
 import pytest
 
+from tests.pipeline.runs import Ended
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("workflows/**/*.md")])
 _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n+)?^```(?P<kind>python|bash)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+_DEMO = re.compile(r"^wsi-pipeline demo (\w+) --quiet$", re.MULTILINE)
+"""Pages begin with the demo; it is run once for all of them."""
+
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -44,8 +49,9 @@ RUNNING = [page for page in PAGES if any(block.reason is None for block in block
 
 @pytest.mark.parametrize("page", RUNNING, ids=named)
 def test_the_blocks_of_a_page_run_one_after_another(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: tuple[Path, Ended]
 ) -> None:
+    monkeypatch.setenv("MADE", str(demo[0] / "DIR"))
     if page.name == "README.md" and page.parent == ROOT:
         _run(Block(kind="bash", text=_PREPARE_README, reason=None), tmp_path, {})
     monkeypatch.chdir(tmp_path)
@@ -61,7 +67,7 @@ def _run(block: Block, folder: Path, names: dict[str, Any]) -> None:
         return
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     answer = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.text],  # noqa: S607
+        ["bash", "-euo", "pipefail", "-c", _DEMO.sub(r'cp -r "$MADE" \1', block.text)],  # noqa: S607
         cwd=folder,
         env={**os.environ, "PATH": path, "PROJECT": str(ROOT)},
         capture_output=True,
@@ -72,7 +78,7 @@ def _run(block: Block, folder: Path, names: dict[str, Any]) -> None:
 
 
 _PREPARE_README = """
-wsi-pipeline demo DEMO --quiet
+wsi-pipeline demo DEMO --quiet --only-draw
 wsi-pipeline tile DEMO/slides -o RUN --min-tissue 0.1 --quiet
 """
 

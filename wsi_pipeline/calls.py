@@ -40,6 +40,10 @@ class Pool(Protocol):
         """Wait for a call to end; there is at least one under way."""
         ...
 
+    def drop(self) -> None:
+        """End what is under way, wait until it has ended as far as it can be, and forget it."""
+        ...
+
 
 class SerialPool:
     """Runs each call in this thread when its answer is asked for."""
@@ -60,6 +64,10 @@ class SerialPool:
             return Answer(call=call, value=call.function(call.argument))
         except Exception as error:  # noqa: BLE001  an error is an answer, as in every pool
             return Answer(call=call, error=error)
+
+    def drop(self) -> None:
+        """Forget the calls that wait."""
+        self._waiting.clear()
 
 
 def run_all(pool: Pool, calls: Iterable[Call]) -> Iterator[Answer]:

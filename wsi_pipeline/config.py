@@ -51,6 +51,10 @@ def _codec(text: object) -> object:
     return f"{name}:{number}"
 
 
+Codec: TypeAlias = Annotated[str, BeforeValidator(_codec)]
+"""How a tile is stored, as ``jpeg:90``."""
+
+
 def _expected(what: str) -> dict[str, Any]:
     return {"expected": what}
 
@@ -107,7 +111,7 @@ class TileConfig(Config):
         "folder with one mask per slide, named by slide_id, white on tissue.",
         json_schema_extra=_expected("otsu, hsv, histoprep, none or a folder of masks"),
     )
-    codec: Annotated[str, BeforeValidator(_codec)] = Field(
+    codec: Codec = Field(
         "jpeg:90",
         description="How a tile is stored: `jpeg[:quality]`, `webp[:quality]`, or without loss "
         "`zstd`, `jpegxl`.",
@@ -240,6 +244,20 @@ def tile_configs(*sources: Mapping[str, Any]) -> tuple[TileConfig, RunConfig]:
     _refuse_unknown(values, TileConfig.model_fields.keys() | RunConfig.model_fields.keys())
     carried_out = {name: values.pop(name) for name in RunConfig.model_fields if name in values}
     return make_config(TileConfig, values), make_config(RunConfig, carried_out)
+
+
+def split_values(values: Mapping[str, Any], *kinds: type[Config]) -> tuple[dict[str, Any], ...]:
+    """Return the values of a file and of flags by the configuration that knows each.
+
+    Raises
+    ------
+    ConfigError
+        None of them does.
+    """
+    _refuse_unknown(values, {name for kind in kinds for name in kind.model_fields})
+    return tuple(
+        {name: values[name] for name in kind.model_fields if name in values} for kind in kinds
+    )
 
 
 def _refuse_unknown(values: Mapping[str, Any], known: Set[str]) -> None:

@@ -3,6 +3,7 @@
 PipelineError
 ├── ConfigError   asked for wrongly: nothing was started, tell the user (exit 2)
 ├── OutputError   the run directory cannot be written: stop the run (exit 1)
+│   └── LateError another has finished the slide, or begun it anew: write nothing of it any more
 ├── SlideError    one slide cannot be used: record it and go on without it
 └── TileError     one tile cannot be read: mark it and go on with the next
 """
@@ -18,6 +19,10 @@ class ConfigError(PipelineError):
 
 class OutputError(PipelineError):
     """The output cannot be written: stop the run; what is finished stays."""
+
+
+class LateError(OutputError):
+    """A slide was finished or begun anew by another meanwhile: write nothing of it any more."""
 
 
 class SlideError(PipelineError):

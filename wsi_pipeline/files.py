@@ -16,7 +16,16 @@ import google_crc32c
 
 from wsi_pipeline.errors import OutputError, SlideError
 from wsi_pipeline.parts import parts_of
-from wsi_pipeline.remote import is_remote, put, remove_below, remove_object, uploaded
+from wsi_pipeline.remote import (
+    get,
+    is_remote,
+    is_there,
+    names_in,
+    put,
+    remove_below,
+    remove_object,
+    uploaded,
+)
 
 TEMPORARY_PREFIX = ".tmp-"
 """Begins the name of every file that is still being written; host and process follow."""
@@ -57,6 +66,33 @@ def published(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def published_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``folder``; on leaving without an error it takes the name.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, the folder above may not be written, or something took the name meanwhile.
+    """
+    name = f"{TEMPORARY_PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = folder.parent / name
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in temporaries(
+            folder.parent
+        ):  # by whoever was killed; an hour's export may be large
+            if left.is_dir() and _is_forgotten(left):
+                shutil.rmtree(left, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(folder)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def publish_bytes(path: Path, data: bytes) -> None:
     """Write a whole file under its name, or nothing."""
     if is_remote(path):
@@ -64,6 +100,31 @@ def publish_bytes(path: Path, data: bytes) -> None:
         return
     with published(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    OSError
+        It cannot be read.
+    OutputError
+        The remote place that it is in does not answer, or denies access.
+    """
+    return get(path) if is_remote(path) else path.read_bytes()
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder."""
+    return is_there(path) if is_remote(path) else path.exists()
+
+
+def names_below(folder: Path) -> list[str]:
+    """Return the names in a folder; a remote one that is not there has none."""
+    return names_in(folder) if is_remote(folder) else [path.name for path in folder.iterdir()]
 
 
 def make_folder(folder: Path) -> None:

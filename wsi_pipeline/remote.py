@@ -22,6 +22,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _LOCAL = "file://"
 _WITH_BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 _MISSING = "install what it needs: pip install 'wsi-pipeline[remote]' for S3, and gcsfs or adlfs for others"
+_SIGNED = re.compile(
+    r"(?:^|&)(?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|Signature|sig|(?:access_)?token)=",
+    re.IGNORECASE,
+)
 SCRATCH = "wsi-pipeline-"
 """Begins the name of every folder in scratch; its ``owner()`` follows."""
 
@@ -47,6 +51,7 @@ def place(text: str | Path) -> Path:
         return text
     if not is_url(text):
         return Path(text.removeprefix(_LOCAL))
+    _refuse_secrets(text)
     try:
         from upath import UPath
 
@@ -59,6 +64,19 @@ def place(text: str | Path) -> Path:
             f"{text}: expected a file name, s3://BUCKET/KEY or another URL that fsspec knows, got {error}"
         ) from error
     return cast("Path", path)
+
+
+def _refuse_secrets(url: str) -> None:
+    """Refuse a URL with a password or a signature in it: it would stand in tables, logs and pictures."""
+    scheme, _, rest = url.partition("://")
+    account, at, beyond = rest.partition("/")[0].rpartition("@")
+    where = f"{scheme}://…@{beyond}" if at else f"{scheme}://{rest.partition('?')[0]}?…"
+    if ":" in account or _SIGNED.search(rest.partition("?")[2]):
+        raise ConfigError(
+            f"{where}: expected a URL without a password or signature, for it is written into the run; "
+            "give credentials by the usual variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or AWS_PROFILE"
+        )
 
 
 def absolute(text: str | Path) -> Path:
@@ -110,10 +128,22 @@ def reason_of(error: BaseException) -> str:
             return f"access is denied ({said}); check the credentials and the bucket's policy"
         case "FileNotFoundError":
             return "there is no such object; check bucket and key"
-        case "EndpointConnectionError" | "ClientConnectorError" | "ConnectTimeoutError":
+        case kind if kind in _NO_ANSWER:
             return f"no answer ({said}); check the network and AWS_ENDPOINT_URL"
         case kind:
             return f"{kind}: {said}"
+
+
+_NO_ANSWER = {
+    "EndpointConnectionError",
+    "ClientConnectorError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "ReadTimeoutError",
+    "ServerDisconnectedError",
+    "FSTimeoutError",
+    "TimeoutError",
+}
 
 
 def put(path: Path, data: bytes) -> None:
@@ -125,7 +155,7 @@ def put(path: Path, data: bytes) -> None:
         It was not taken.
     """
     system, key = filesystem(path)
-    with _said(path):
+    with _said("write", path):
         system.pipe_file(key, data)
 
 
@@ -135,7 +165,7 @@ def put_if_absent(path: Path, data: bytes) -> bool:
     S3 decides (``If-None-Match: *``); of two at once one is told no.
     """
     system, key = filesystem(path)
-    with _said(path):
+    with _said("write", path):
         try:
             system.pipe_file(key, data, mode="create")
         except FileExistsError:
@@ -151,7 +181,7 @@ def uploaded(path: Path) -> Iterator[Path]:
             temporary = Path(folder, "object")
             yield temporary
             system, key = filesystem(path)
-            with _said(path):
+            with _said("write", path):
                 system.put_file(str(temporary), key)
     except OSError as error:
         raise OutputError(
@@ -161,16 +191,88 @@ def uploaded(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
+def _said(step: str, path: Path, *, unless: type[Exception] = OutputError) -> Iterator[None]:
+    try:
+        yield
+    except unless:
+        raise
+    except Exception as error:  # every library has its own kinds
+        raise OutputError(f"cannot {step} {path}: {reason_of(error)}") from error
+
+
+@contextmanager
+def answering(path: Path) -> Iterator[None]:
+    """Say in one sentence why a remote place stopped answering, whichever library noticed.
+
+    Raises
+    ------
+    OutputError
+        In place of an error of the place or of its library; every other error is left as it is.
+    """
     try:
         yield
     except Exception as error:
-        raise OutputError(f"cannot write {path}: {reason_of(error)}") from error
+        library = type(error).__module__.partition(".")[0]
+        if is_remote(path) and (isinstance(error, OSError) or library in _LIBRARIES):
+            raise OutputError(f"cannot look at {path}: {reason_of(error)}") from error
+        raise
+
+
+_LIBRARIES = {"aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"}
+
+
+def get(path: Path) -> bytes:
+    """Return a whole remote object of this package's own, none of which is empty.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    OutputError
+        The place does not answer, or denies access.
+    """
+    system, key = filesystem(path)
+    with _said("read", path, unless=FileNotFoundError):
+        data: bytes = system.cat_file(key, start=0)  # with 0, a request less
+    return data
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a remote object, or one below the path.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
+    system, key = filesystem(path)
+    with _said("look at", path):
+        return bool(system.exists(key))
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names right below a remote folder.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
+    system, key = filesystem(folder)
+    try:
+        with _said("list", folder, unless=FileNotFoundError):
+            return [name.rstrip("/").rpartition("/")[2] for name in system.ls(key, detail=False)]
+    except FileNotFoundError:
+        return []
 
 
 def seekable(path: Path) -> Path | BytesIO:
     """Return what a library opens: a local path itself, or all bytes of a remote object."""
-    return BytesIO(path.read_bytes()) if is_remote(path) else path
+    if not is_remote(path):
+        return path
+    system, key = filesystem(path)
+    with _said("read", path, unless=FileNotFoundError):
+        return BytesIO(system.cat_file(key))
 
 
 def first_bytes(path: Path, count: int) -> BytesIO:
@@ -180,41 +282,58 @@ def first_bytes(path: Path, count: int) -> BytesIO:
 
 
 def contents(folder: Path, suffix: str) -> dict[str, bytes]:
-    """Return the objects right below a remote folder by name, fetched side by side."""
+    """Return the objects right below a remote folder by name, fetched side by side.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
     system, key = filesystem(folder)
-    try:
-        names = [name for name in system.ls(key, detail=False) if name.endswith(suffix)]
-    except FileNotFoundError:
-        return {}
-    found = system.cat_ranges(names, 0, None, on_error="return")  # with 0, a request less for each
-    for each in found:
-        if isinstance(each, Exception) and not isinstance(
-            each, FileNotFoundError
-        ):  # gone meanwhile
-            raise OutputError(f"{folder}: cannot be read: {reason_of(each)}")
+    names = [f"{key.rstrip('/')}/{name}" for name in names_in(folder) if name.endswith(suffix)]
+    with _said("read", folder):
+        found = system.cat_ranges(
+            names, 0, None, on_error="return"
+        )  # with 0, a request less for each
+        for each in found:
+            if isinstance(each, Exception) and not isinstance(each, FileNotFoundError):
+                raise each
     return {
         str(name).rpartition("/")[2]: data
         for name, data in zip(names, found, strict=True)
-        if isinstance(data, bytes)
+        if isinstance(data, bytes)  # the others are gone meanwhile
     }
 
 
 def remove_object(path: Path) -> None:
-    """Remove a remote object, if it is there."""
+    """Remove a remote object, if it is there.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
     system, key = filesystem(path)
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), _said("remove", path, unless=FileNotFoundError):
         system.rm_file(key)
 
 
 def remove_below(folder: Path) -> None:
-    """Remove all objects below a remote folder, if there are any."""
+    """Remove all objects below a remote folder, if there are any.
+
+    Raises
+    ------
+    OutputError
+        The place does not answer, or denies access.
+    """
     system, key = filesystem(folder)
-    names = system.find(key)
-    plain = [name for name in names if not set(name) & set("*?[")]
-    if plain:
-        system.rm(plain)
-    for name in set(names) - set(plain):  # rm would take it for a pattern
-        system.rm_file(name)
+    with _said("remove", folder):
+        names = system.find(key)
+        plain = [name for name in names if not set(name) & set("*?[")]
+        if plain:
+            system.rm(plain)
+        for name in set(names) - set(plain):  # rm would take it for a pattern
+            system.rm_file(name)
 
 
 def owner() -> str:

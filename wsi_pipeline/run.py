@@ -1,4 +1,4 @@
-"""Joins a stage to workers: the only place that knows both."""
+"""Joins cutting and verifying to workers; ``wsi_pipeline.dataset`` does so for what comes after."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -25,7 +25,7 @@ def tile(
 
     In a script, call it below ``if __name__ == "__main__":``, as everything that starts processes.
     """
-    with _pool(cluster) as pool:
+    with pool_on(cluster) as pool:
         return tile_slides(slides, run_path, config, options=options, pool=pool, observer=observer)
 
 
@@ -38,7 +38,7 @@ def estimate(
     cluster: Cluster | None = None,
 ) -> tuple[SlideEstimate, ...]:
     """Return what ``tile`` would give; see ``stages.estimate.estimate_run``."""
-    with _pool(cluster) as pool:
+    with pool_on(cluster) as pool:
         return estimate_run(slides, run_path, config, options=options, pool=pool)
 
 
@@ -46,10 +46,11 @@ def verify(
     run_path: str | Path, *, cluster: Cluster | None = None, observer: Observer | None = None
 ) -> VerifyOutcome:
     """Re-read a run and say what does not agree; see ``stages.verify.verify_run``."""
-    with _pool(cluster) as pool:
+    with pool_on(cluster) as pool:
         return verify_run(run_path, pool=pool, observer=observer)
 
 
-def _pool(cluster: Cluster | None) -> AbstractContextManager[Pool]:
+def pool_on(cluster: Cluster | None) -> AbstractContextManager[Pool]:
+    """Return a pool of a cluster's workers, or of all cores of this machine."""
     cluster = cluster or Cluster(workers=usable_cores())
     return open_pool(cluster, preload=[__name__])

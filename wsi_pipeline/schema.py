@@ -155,15 +155,130 @@ SLIDE_COLUMNS = _columns(
 """One row per slide, in slides.parquet; the columns of the user's slide table follow."""
 
 
+IMPORTED = "import"
+"""``backend`` of a slide whose tiles existed already: there is no overview of it, so no overlay."""
+
+IMPORT_COLUMNS = _columns(
+    (
+        "source_path",
+        pa.string(),
+        "The image's file, relative to the source, or the name that stood beside it in a Parquet file",
+    ),
+)
+"""Of a run that was imported: in the manifest, with the other columns of the source."""
+
+IMPORT_SLIDE_COLUMNS = _columns(
+    ("tiles_kept", pa.int64(), "Tiles whose bytes are those of the JPEG file that was imported"),
+    ("tiles_encoded", pa.int64(), "Tiles that were encoded anew: no JPEG, or one of four inks"),
+)
+"""Of a run that was imported: in slides.parquet, where a row is an array."""
+
 SLIDE_WORDS = ("patient_id", "scanner", "centre")
 """Columns of slides.parquet that every later stage copies into the manifest, where it is queried."""
 
 STAGE_COLUMNS = {
-    "label": ("label", "label_share_*"),
+    "label": ("label", "label_value", "label_share_*"),
     "qc": ("outlier", "outlier_reason", "cluster", "qc_*"),
     "split": ("split", "split_*", "fold", "fold_*"),
 }
 """Columns of the manifest by the stage that writes them, as patterns; they follow tiling's in this order."""
+
+STAGE_CHANGES = {"qc": ("status", "reason")}
+"""Columns of tiling that a later stage writes anew, in their place."""
+
+QC_COLUMNS = _columns(
+    ("outlier", pa.bool_(), "A rule or a marked cluster says so; status is then outlier"),
+    (
+        "outlier_reason",
+        _WORD,
+        'Names of the rules and the marked cluster, joined by "; "; null where there is none',
+    ),
+    (
+        "cluster",
+        pa.int16(),
+        "Cluster of tiles with alike metrics, 0 the least sharp; null without metrics or clusters",
+    ),
+    (
+        "qc_sharpness",
+        pa.float32(),
+        "log10 of laplacian_var / (1 - background): sharpness over tissue; null with too little tissue",
+    ),
+    (
+        "qc_blur_slide_z",
+        pa.float32(),
+        "Spreads of qc_sharpness above the median of the slide's tiles",
+    ),
+    ("qc_blur_scanner_z", pa.float32(), "The same against all tiles of the scanner"),
+    (
+        "qc_unfocused_z",
+        pa.float32(),
+        "The slide's median of qc_sharpness against those of the scanner's slides; null with too few slides",
+    ),
+    ("qc_white_excess", pa.float32(), "Share of white pixels beyond padding and glass"),
+    (
+        "qc_fold_z",
+        pa.float32(),
+        "The smaller of spreads darker (gray_q50) and more saturated (saturation_q50) than the slide, less "
+        "those bluer (hue_q50)",
+    ),
+    ("qc_ink", _WORD, "green, blue, black or red; null where nothing is written"),
+    ("qc_blur", pa.bool_(), "Less sharp than slide and scanner, or far less than the scanner"),
+    ("qc_unfocused", pa.bool_(), "All of the slide is out of focus against its scanner's"),
+    ("qc_black", pa.bool_(), "Black pixels: data were lost"),
+    ("qc_white", pa.bool_(), "White pixels that are neither glass nor padding"),
+    ("qc_pen", pa.bool_(), "Ink covers tissue"),
+    ("qc_background", pa.bool_(), "Nearly all glass"),
+    (
+        "qc_fold",
+        pa.bool_(),
+        "Darker and more saturated than the slide at the same hue: tissue lies double",
+    ),
+    ("qc_gray", pa.bool_(), "Without colour"),
+)
+"""What ``qc`` adds to manifest/SLIDE.parquet."""
+SPLIT_COLUMNS = _columns(
+    ("split", _WORD, "train, validation or test; split_2 and so on of further repeats"),
+    (
+        "fold",
+        pa.int8(),
+        "Fold in which the tile is the validation part, from 0; null in the test part; fold_2 and so on",
+    ),
+)
+"""What split adds to the manifest."""
+
+SPLIT_TABLE_COLUMNS = _columns(
+    ("slide_id", pa.string(), "The slide"),
+    ("patient_id", pa.string(), "Its patient; null where unknown"),
+    ("group", pa.string(), "What was not divided: names of patients, slides or centres"),
+    ("repeat", pa.int16(), "Number of the draw, from 1"),
+    ("split", pa.string(), "train, validation or test"),
+    ("fold", pa.int8(), "Fold from 0; null without folds and in the test part"),
+    ("scanner", pa.string(), "As in slides.parquet"),
+    ("centre", pa.string(), "As in slides.parquet"),
+    ("tiles", pa.int32(), "Tiles of the slide"),
+)
+"""One row per slide and repeat, in splits.parquet and splits.csv."""
+
+
+LABEL_COLUMNS = _columns(
+    (
+        "label",
+        _WORD,
+        "The tile's class by the rule, or the slide's label; null where there is none",
+    ),
+    (
+        "label_value",
+        pa.float64(),
+        "The slide's label where it is a number; only with slide_label",
+    ),
+    (
+        "label_share_CLASS",
+        pa.float32(),
+        "Share of the footprint that the class covers, 0 to 1, a column for each class; null where the slide "
+        "has no annotation that could be read",
+    ),
+)
+"""What label adds to the manifest."""
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

@@ -10,8 +10,25 @@ import typer
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.labels.comparison_config import CompareConfig
+from wsi_pipeline.labels.quality_config import QcConfig
+from wsi_pipeline.labels.rules import LabelConfig
+from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.loader.config import LoaderConfig
-from wsi_pipeline.schema import SLIDE_COLUMNS, TILE_COLUMNS, Column
+from wsi_pipeline.report.settings import ReportConfig
+from wsi_pipeline.schema import (
+    IMPORT_COLUMNS,
+    IMPORT_SLIDE_COLUMNS,
+    LABEL_COLUMNS,
+    QC_COLUMNS,
+    SLIDE_COLUMNS,
+    SPLIT_COLUMNS,
+    SPLIT_TABLE_COLUMNS,
+    TILE_COLUMNS,
+    Column,
+)
+from wsi_pipeline.stages.export_config import ExportConfig
+from wsi_pipeline.tiles.import_config import ImportConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,8 +46,25 @@ def config_page() -> str:
         + "Every one of these changes the result, so all of them are in the digest that `run.json`,\n"
         + "`slides.parquet` and every manifest carry.\n\n"
         + _settings(TileConfig)
+        + "\n## import: tiles that exist already\n\n"
+        + "Every one of these changes the result ([how to](../how-to/import-tiles.md)).\n\n"
+        + _settings(ImportConfig)
+        + "\n## export: tiles for other programs\n\n"
+        + _settings(ExportConfig)
+        + "\n## report: what the page shows\n\n"
+        + _settings(ReportConfig)
+        + "\n## label: what is read, and the rule\n\n"
+        + "All of these are in `RUN/label.json` with their digest ([the rule](../concepts/labels.md)).\n\n"
+        + _settings(LabelConfig)
         + "\n## How a run is carried out\n\nNone of these changes what is made.\n\n"
         + _settings(RunConfig)
+        + "\n## qc: what is marked\n\n"
+        + "What each rule means: [quality](../concepts/quality.md).\n\n"
+        + _settings(QcConfig)
+        + "\n## compare: groups of tiles\n\n"
+        + _settings(CompareConfig)
+        + "\n## split\n\n"
+        + _settings(SplitConfig)
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
         + "Jobs of a batch system ([how to](../how-to/cluster.md)). Only `kind` has to be given.\n\n"
         + _settings(Profile)
@@ -51,9 +85,21 @@ def column_dictionary() -> str:
     return (
         "## manifest/SLIDE.parquet: one row per tile\n\n"
         + _columns(TILE_COLUMNS)
+        + "\nA run of imported tiles has the other columns of its source too, and\n\n"
+        + _columns(IMPORT_COLUMNS)
+        + "\n`label` adds:\n\n"
+        + _columns(LABEL_COLUMNS)
+        + "\n### What qc adds\n\n"
+        + _columns(QC_COLUMNS)
         + "\n## slides.parquet: one row per slide\n\n"
         + _columns(SLIDE_COLUMNS)
+        + "\nA run of imported tiles has also\n\n"
+        + _columns(IMPORT_SLIDE_COLUMNS)
         + "\nThe further columns of the slide table that the user gave follow these.\n"
+        + "\n## manifest/SLIDE.parquet: columns of split\n\n"
+        + _columns(SPLIT_COLUMNS)
+        + "\n## splits.parquet and splits.csv: one row per slide and repeat\n\n"
+        + _columns(SPLIT_TABLE_COLUMNS)
     )
 
 
@@ -98,11 +144,18 @@ PAGES = {
 def _settings(kind: type[Config]) -> str:
     rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
     for name, field in kind.model_fields.items():
+        default = "none" if field.default in (None, (), {}) else field.default
         default = "none" if field.default in (None, ()) else field.default
+        default = ", ".join(default) if isinstance(default, tuple) else default
+        default = "none" if field.default in (None, ()) else _plain(field.default)
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")
         rows += f"| `{name}` | {default} | {expected} | {field.description} |\n"
     return rows
+
+
+def _plain(default: object) -> object:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else default
 
 
 def _columns(columns: tuple[Column, ...]) -> str:

@@ -1,21 +1,35 @@
-"""``python -m tests.benchmarks [tile|read|scale|dataset|loader] [--quick] [--runs N] [--only WORDS] …``."""
+"""``python -m tests.benchmarks [NAME …] [--quick] [--runs N] [--only WORDS] [--json FILE]``."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import dataset, loader, read, scale, tile
+from tests.benchmarks import (
+    dataset,
+    label,
+    likeness,
+    loader,
+    read,
+    reporting,
+    scale,
+    splitting,
+    tile,
+)
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
 
 BENCHMARKS = {
+    "loader": loader.run,
     "tile": tile.run,
     "read": read.run,
     "scale": scale.run,
+    "label": label.run,
+    "split": splitting.run,
+    "report": reporting.run,
+    "alike": likeness.run,
     "dataset": dataset.run,
-    "loader": loader.run,
 }
 
 

@@ -115,6 +115,10 @@ class StubbedPool:
         """Return the other pool's."""
         return self._pool.next_answer()
 
+    def drop(self) -> None:
+        """Drop what the other pool has under way."""
+        self._pool.drop()
+
 
 def begin_slide(job: SlideJob) -> cut.Begun:
     """Plan a slide as ``stages.cut`` does."""

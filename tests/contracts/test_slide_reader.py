@@ -257,9 +257,12 @@ def test_a_reader_says_what_it_is_and_why(subject: Subject, reader: SlideReader)
 
 def test_closing_twice_does_no_harm(subject: Subject) -> None:
     opened = subject.open()
-    opened.read(0, Box(x=0, y=0, width=9, height=9))
+    box = Box(x=0, y=0, width=9, height=9)
+    before = opened.read(0, box)
     opened.close()
     opened.close()
+    with closing(subject.open()) as again:
+        assert np.array_equal(again.read(0, box), before)
 
 
 def test_closing_gives_the_file_back(subject: Subject) -> None:

@@ -1,6 +1,7 @@
 """Slides drawn once, and the command run in this process without workers."""
 
 import logging
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from PIL import Image
 from tests.pipeline.runs import CONFIG, SIZE, Command, Drawn, Ended, tile, write_svs
 from wsi_pipeline.calls import SerialPool
 from wsi_pipeline.cli import app
+from wsi_pipeline.config import TileConfig
 from wsi_pipeline.slides.drawn import draw_slide, write_pyramid
 
 
@@ -39,6 +41,34 @@ def undisturbed(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "RUN"
     tile(run, drawn.folder, config=CONFIG)
     return run
+
+
+@pytest.fixture(scope="session")
+def graded(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the four slides, every tile of them, whose table has patients, grades and groups."""
+    folder = tmp_path_factory.mktemp("graded")
+    grades = {drawn.dark: "0", drawn.flat: "", drawn.he: "2", drawn.plain: "3"}
+    lines = [
+        f"{path},{path.stem},P{path.stem},{grade},g{path.stem}" for path, grade in grades.items()
+    ]
+    (folder / "slides.csv").write_text("\n".join(["path,slide_id,patient_id,grade,group", *lines]))
+    tile(folder / "RUN", folder / "slides.csv", config=TileConfig(tile_size=128, min_tissue=0))
+    return folder / "RUN"
+
+
+@pytest.fixture
+def run(graded: Path, tmp_path: Path) -> Path:
+    """A copy of that run, to be changed."""
+    shutil.copytree(graded, tmp_path / "RUN")
+    return tmp_path / "RUN"
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> Path:
+    """An empty folder for annotations."""
+    folder = tmp_path / "drawings"
+    folder.mkdir()
+    return folder
 
 
 @contextmanager

@@ -273,3 +273,6 @@ class InterruptingPool:
             raise InterruptedRunError
         self._left -= 1
         return self._pool.next_answer()
+
+    def drop(self) -> None:
+        self._pool.drop()

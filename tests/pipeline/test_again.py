@@ -162,18 +162,6 @@ def test_overwrite_redoes_a_slide_to_the_same_bytes(drawn: Drawn, tmp_path: Path
     assert all(redone[name] > then[name] for name in then if name != group)
 
 
-def test_overwriting_a_slide_that_has_become_bad_leaves_none_of_its_old_tiles(
-    drawn: Drawn, tmp_path: Path, wsi: Command
-) -> None:
-    folder = good_folder(drawn, tmp_path / "slides")
-    line = ("tile", folder, "-o", tmp_path / "RUN", *SETTINGS)
-    assert wsi(*line).code == 0
-    (folder / "plain.tif").write_text("no slide", encoding="utf-8")
-    assert wsi(*line, "--overwrite").code == 1
-    assert_whole(tmp_path / "RUN", done=["he"])
-    assert verify_run(tmp_path / "RUN").findings == ()
-
-
 def test_stopping_on_an_error_begins_no_further_slide_and_the_same_command_goes_on(
     drawn: Drawn, tmp_path: Path, wsi: Command
 ) -> None:

@@ -88,6 +88,45 @@ def test_columns_of_another_stage_are_refused(run: RunDirectory) -> None:
         add_columns(run, "label", numbered, slide_ids=SLIDES, about={})
 
 
+def outliers(_slide_id: str, table: pa.Table) -> Columns:
+    return {
+        "outlier": pa.array([True] * len(table)),
+        "reason": words(["blur"] * len(table)),
+        "status": words(["outlier"] * len(table)),
+    }
+
+
+def test_status_and_reason_are_changed_where_they_stand(run: RunDirectory) -> None:
+    add_columns(run, "split", numbered, slide_ids=SLIDES, about={})
+    before = manifest(run.path)
+    add_columns(run, "qc", outliers, slide_ids=SLIDES, about={})
+    rows = manifest(run.path)
+    assert list(rows) == [*list(before)[:-1], "outlier", "split_number"]
+    assert (rows["status"] == "outlier").all()
+    assert (rows["reason"] == "blur").all()
+    for name in set(before) - {"status", "reason"}:
+        assert rows[name].equals(before[name])
+    for path in manifest_files(run.path).values():
+        schema = pq.read_schema(path)
+        assert [schema.field(column.name).type for column in TILE_COLUMNS] == [
+            column.type for column in TILE_COLUMNS
+        ]
+    assert verify_run(run.path).findings == ()
+
+
+def test_only_the_stage_that_may_changes_status_and_no_other_column(run: RunDirectory) -> None:
+    with pytest.raises(ValueError, match="split: expected columns of its own, got outlier, reason"):
+        add_columns(run, "split", outliers, slide_ids=SLIDES, about={})
+    with pytest.raises(ValueError, match="qc: expected columns of its own, got x"):
+        add_columns(
+            run,
+            "qc",
+            lambda _, table: {"x": table.column("y").combine_chunks()},
+            slide_ids=SLIDES,
+            about={},
+        )
+
+
 class KilledError(Exception):
     """What stands for SIGKILL between two files."""
 

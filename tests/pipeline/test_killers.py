@@ -193,6 +193,9 @@ class InOrder:
         call = self._waiting.popleft()
         return Answer(call=call, value=call.function(call.argument))
 
+    def drop(self) -> None:
+        self._waiting.clear()
+
 
 def holder(number: int) -> Holder:
     """Return this process as the holder of one lease after another."""

@@ -40,6 +40,9 @@ class Clockwork:
         self.ended[call.name] = self.now_s
         return Answer(call=call, value=call.function(call.argument))
 
+    def drop(self) -> None:
+        self._under_way.clear()
+
 
 def seconds(call: Call) -> float:
     if isinstance(call.argument, UnitJob):

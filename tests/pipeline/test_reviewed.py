@@ -71,6 +71,9 @@ class LastComesFirst:
         except Exception as error:  # noqa: BLE001  an error is an answer
             return Answer(call=call, error=error)
 
+    def drop(self) -> None:
+        self.calls.clear()
+
 
 def test_a_failed_unit_costs_its_slide_only_whatever_is_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -112,6 +112,9 @@ class ShufflingPool:
         call = self._waiting.pop(int(self._random.integers(len(self._waiting))))
         return Answer(call=call, value=call.function(call.argument))
 
+    def drop(self) -> None:
+        self._waiting.clear()
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_order_of_arrival_changes_nothing(
@@ -153,6 +156,9 @@ class KillingPool:
     def next_answer(self) -> Answer:
         answer = self._pool.next_answer()
         return replace(answer, call=self._calls[answer.call.name])
+
+    def drop(self) -> None:
+        self._pool.drop()
 
 
 class OvertakenPool(SerialPool):

@@ -213,7 +213,7 @@ def test_slides_of_other_settings_are_left_after_an_interrupted_overwrite(
             run,
             other,
             options=TileOptions(overwrite=True),
-            pool=InterruptingPool(1),
+            pool=InterruptingPool(2),
         )
     assert "done" not in states(run).values()
     assert missing_parts(run, parts=2) == [1, 2]

@@ -13,6 +13,7 @@ from wsi_pipeline.files import (
     output_error,
     publish_bytes,
     published,
+    published_folder,
     same_source_today,
     sample,
 )
@@ -207,6 +208,33 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_slide(tmp_path: Path) -> 
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(SlideError, match="check the path and its permissions"):
             fingerprint(path)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def half() -> None:
+        with published_folder(tmp_path / "out") as folder:
+            (folder / "a").write_bytes(b"x")
+            assert not (tmp_path / "out").exists()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
+    assert names_in(tmp_path) == []
+    with published_folder(tmp_path / "out") as folder:
+        (folder / "a").write_bytes(b"x")
+    assert names_in(tmp_path) == ["a", "out"]
+
+
+def test_a_folder_that_was_filled_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    def late() -> None:
+        with published_folder(tmp_path / "out") as folder:
+            (folder / "mine").write_bytes(b"x")
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "theirs").write_bytes(b"y")
+
+    with pytest.raises(OutputError, match="cannot write"):
+        late()
+    assert names_in(tmp_path) == ["out", "theirs"]
 
 
 def names_in(folder: Path) -> list[str]:

@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from wsi_pipeline import __version__
-from wsi_pipeline.cli import compare, demo, doctor, info, status, tile, verify
+from wsi_pipeline.cli import (
+    compare,
+    compare_groups,
+    demo,
+    doctor,
+    export,
+    import_tiles,
+    info,
+    label,
+    qc,
+    report,
+    split,
+    status,
+    tile,
+    verify,
+)
 from wsi_pipeline.errors import ConfigError, PipelineError
 
 EXIT_FAILED = 1
@@ -25,9 +40,21 @@ app = typer.Typer(
 )
 app.command()(info.info)
 app.command()(tile.tile)
+app.command("import")(import_tiles.import_tiles)
+app.command()(export.export)
 app.command()(status.status)
 app.command()(status.missing)
 app.command()(verify.verify)
+app.command()(label.label)
+app.command()(qc.qc)
+app.command("compare")(compare_groups.compare_groups)
+app.command()(split.split)
+app.command()(report.report)
+app.command()(report.report)
+app.command()(split.split)
+app.command()(qc.qc)
+app.command("compare")(compare_groups.compare_groups)
+app.command()(label.label)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

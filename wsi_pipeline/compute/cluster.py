@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ _WORKER_WAIT_S = 300
 """How long a running scheduler may be without any worker."""
 _NO_WORKERS_MINUTES = 30
 """The same once the work has begun: all workers of a batch system may be waiting to be replaced."""
+
+_NO_PAGES = "has no pages without bokeh: pip install 'wsi-pipeline[dashboard]'"
 
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": DEATHS_ALLOWED - 1,
@@ -129,7 +132,11 @@ def dask_pool(cluster: Cluster) -> Iterator[DaskPool]:
         At the first call: no scheduler answers, or no worker comes.
     """
     with ExitStack() as started:
-        yield DaskPool(lambda: started.enter_context(_client(cluster)), slots=cluster.workers)
+        yield DaskPool(
+            lambda: started.enter_context(_client(cluster)),
+            slots=cluster.workers,
+            disconnect=started.close,
+        )
 
 
 @contextmanager
@@ -170,7 +177,8 @@ def _dashboard(client: "Client", *, is_ours: bool) -> str:
     services = client.scheduler_info()["services"]
     if not is_ours or "dashboard" not in services:
         return str(client.dashboard_link)
-    return f"http://127.0.0.1:{services['dashboard']}/status"
+    hint = "" if find_spec("bokeh") else f" ({_NO_PAGES})"
+    return f"http://127.0.0.1:{services['dashboard']}/status{hint}"
 
 
 @contextmanager

@@ -30,10 +30,18 @@ _NO_WORKERS = (
 class DaskPool:
     """A pool (``calls.Pool``) over a Dask client, which is connected when the first call comes."""
 
-    def __init__(self, connect: Callable[[], "Client"], *, slots: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], "Client"],
+        *,
+        slots: int,
+        disconnect: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take how to connect, how many threads to expect, and how to let go again."""
         self._slots = slots
         self._counted_s = -_COUNT_EVERY_S
-        self._connect = connect
+        self._manned_s = time.monotonic()
+        self._connect, self._disconnect = connect, disconnect
         self._client: Client | None = None
         self._completed: as_completed | None = None
         self._calls: dict[str, Call] = {}
@@ -43,11 +51,28 @@ class DaskPool:
     @property
     def window(self) -> int:
         """How many calls are worth having under way: more where more threads have come than expected."""
-        now_s = time.monotonic()
-        if self._client is not None and now_s - self._counted_s > _COUNT_EVERY_S:
-            self._counted_s = now_s
-            self._slots = max(self._slots, sum(self._client.nthreads().values()))
+        if self._client is not None:
+            self._count_workers(self._client)
         return IN_FLIGHT_PER_SLOT * self._slots
+
+    def _count_workers(self, client: "Client") -> None:
+        """Look now and then who works, and end the run where nobody has for too long.
+
+        Somebody else's scheduler would wait for ever: its own settings say so.
+        """
+        now_s = time.monotonic()
+        if now_s - self._counted_s < _COUNT_EVERY_S:
+            return
+        self._counted_s = now_s
+        try:
+            threads = sum(client.nthreads().values())
+        except (OSError, TimeoutError):  # if the scheduler is lost, the calls under way will say so
+            return
+        self._slots = max(self._slots, threads)
+        if threads or not self._calls:
+            self._manned_s = now_s
+        elif now_s - self._manned_s > _patience_s():
+            raise PipelineError(_NO_WORKERS)
 
     def submit(self, call: Call) -> None:
         """Send a call to the scheduler."""
@@ -56,6 +81,15 @@ class DaskPool:
         key = f"{call.name}-{self._number}"
         self._calls[key] = call
         completed.add(client.submit(call.function, call.argument, key=key, pure=False))
+
+    def drop(self) -> None:
+        """Let go of the scheduler: what waits is dropped, and what runs on workers started for this run.
+
+        A unit that runs on a worker of somebody else's scheduler runs on to its end: nothing can stop it.
+        """
+        self._calls.clear()
+        self._suspects.clear()
+        self._disconnect()
 
     def _started(self) -> tuple["Client", "as_completed"]:
         if self._client is None or self._completed is None:
@@ -77,11 +111,12 @@ class DaskPool:
         """
         from distributed.scheduler import KilledWorker, NoWorkerError
 
-        _, completed = self._started()
+        client, completed = self._started()
         while True:
             alone = not self._calls
             if alone:
                 self.submit(self._suspects.popleft())
+            self._wait(client, completed)
             future = next(completed)
             call = self._calls.pop(future.key)
             try:
@@ -98,3 +133,17 @@ class DaskPool:
                 return Answer(call=call, error=error)
             finally:
                 future.release()
+
+    def _wait(self, client: "Client", completed: "as_completed") -> None:
+        while not completed.has_ready():
+            self._count_workers(client)
+            with completed.thread_condition:  # as as_completed itself waits
+                completed.thread_condition.wait(timeout=0.1)
+
+
+def _patience_s() -> float:
+    """Return for how long a run may have no workers: the time that schedulers of our own are given."""
+    import dask.config
+    from dask.utils import parse_timedelta
+
+    return float(parse_timedelta(dask.config.get("distributed.scheduler.no-workers-timeout")))

@@ -13,11 +13,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -27,6 +28,9 @@ from wsi_pipeline.errors import ConfigError, SlideError
 
 _GRACE_S = 3.0
 """Time for a process to tidy up before it is killed."""
+
+_OOM_SCORE = 500
+"""Added to what a worker is worth to the kernel's out-of-memory killer, in thousandths of all memory."""
 
 _PAUSES_S = (0.1, 0.5, 2.0)
 """Before a process is started again that could not be."""
@@ -88,6 +92,11 @@ class ProcessPool:
             for pipe in wait(list(busy)):
                 if (answer := self._answer_of(busy[pipe])) is not None:  # type: ignore[index]
                     return answer
+
+    def drop(self) -> None:
+        """End the processes with what they are busy with, and forget what waits."""
+        self._waiting.clear()
+        self.close()
 
     def close(self) -> None:
         """End the processes; what they are busy with is dropped, and their half-written files too."""
@@ -214,6 +223,7 @@ def _start(process: ForkServerProcess) -> None:
 def _serve(pipe: Connection) -> None:
     """Run what comes through the pipe until its other end is closed."""
     signal.signal(signal.SIGTERM, _leave)
+    _die_first()
     threading.Thread(target=_leave_with_owner, daemon=True).start()
     settle_in()
     while True:
@@ -221,6 +231,15 @@ def _serve(pipe: Connection) -> None:
             pipe.send_bytes(_reply(*_outcome(pipe.recv_bytes())))
         except (EOFError, OSError):
             return
+
+
+def _die_first() -> None:
+    """Have the kernel end this process, and not the command, where a machine or a job is out of memory.
+
+    Among workers it then takes the largest; its call is tried again, and blamed after three deaths.
+    """
+    with suppress(OSError):  # only Linux has it, and some containers deny it
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
 
 
 def _outcome(message: bytes) -> tuple[Any, Exception | None]:

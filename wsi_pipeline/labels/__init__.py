@@ -1,1 +1,1 @@
-"""What is known of tiles beside their pixels: labels, quality, splits."""
+"""Columns of the manifest from what is known of slides and tiles: labels, quality, splits."""

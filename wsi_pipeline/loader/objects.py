@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from wsi_pipeline.errors import OutputError, TileError
 from wsi_pipeline.files import published
-from wsi_pipeline.loader.shards import LocalShard, index_of
+from wsi_pipeline.loader.shards import LocalShard
 from wsi_pipeline.remote import filesystem, reason_of
-from wsi_pipeline.store.reader import FOOTER_BYTES
+from wsi_pipeline.store.reader import FOOTER_BYTES, shard_index
 
 TRIES = 5
 """Of every request; waits of 0.2, 0.4, 0.8 and 1.6 s between them."""
@@ -42,7 +42,7 @@ class RemoteShard:
         self._version = version_of(path)
         size_bytes = self._version.size_bytes
         footer = self.read(max(0, size_bytes - FOOTER_BYTES), size_bytes)
-        self.index = index_of(footer, path, size_bytes=size_bytes)
+        self.index = shard_index(path, footer, size_bytes=size_bytes)
 
     def read(self, start: int, end: int) -> bytes:
         """Return bytes of the object by one request, which S3 refuses once the object is another one."""

@@ -29,12 +29,6 @@ _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
 
-def index_of(footer: bytes, path: Path, *, size_bytes: int) -> Index:
-    """Return a shard's index, as ``store.reader.shard_index``."""
-    entries = shard_index(footer, path, size_bytes=size_bytes)
-    return [(offset, length) for offset, length in entries.tolist()]
-
-
 class Shard(Protocol):
     """A shard file whose index is known."""
 
@@ -63,7 +57,7 @@ class LocalShard:
         except OSError as error:
             raise TileError(f"{path}: cannot be read ({error.strerror})") from error
         footer = self.read(max(0, size_bytes - FOOTER_BYTES), size_bytes)
-        self.index = index_of(footer, path, size_bytes=size_bytes)
+        self.index = shard_index(path, footer, size_bytes=size_bytes)
 
     def read(self, start: int, end: int) -> bytes:
         """Return bytes of the file by one system call, or several where a file system gives less."""

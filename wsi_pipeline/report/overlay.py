@@ -12,7 +12,8 @@ from wsi_pipeline.geometry import Boxes, Mask, Rgb
 TISSUE_RGB = (0, 130, 60)
 TILE_RGB = (30, 60, 200)
 BAD_TILE_RGB = (220, 30, 30)
-_CAPTION_PX = 44
+CAPTION_PX = 44
+"""Height of the strip below the picture."""
 _SPECK_PX = 100  # outlines around fewer pixels would hide the tissue under them
 _JOIN_PX = 7
 _SCALE_BARS_UM = (50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -65,7 +66,7 @@ def _outlines(tissue: Mask) -> list[NDArray[np.int32]]:
 def _caption(text: str, width: int, um_per_px: float | None) -> Rgb:
     """Return a white strip with a scale bar, a sixth of the width and of a round length, and the text."""
     text = " ".join(text.split())  # a name may hold line breaks
-    image = Image.new("RGB", (width, _CAPTION_PX), "white")
+    image = Image.new("RGB", (width, CAPTION_PX), "white")
     draw = ImageDraw.Draw(image)
     left_px = 10
     if um_per_px is not None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.parts import dicom_series, parts_of
-from wsi_pipeline.remote import check_reachable, filesystem, is_remote, is_url, place
+from wsi_pipeline.remote import answering, check_reachable, filesystem, is_remote, is_url, place
 from wsi_pipeline.slides.names import slide_ids
 from wsi_pipeline.slides.table import TABLE_SUFFIXES, read_slide_table
 
@@ -97,7 +97,9 @@ def find_slides(
     for argument in arguments:
         if is_url(argument):
             check_reachable(place(argument))
-        for candidate in map(_with_usable_name, _candidates(argument)):
+        with answering(place(argument)):
+            candidates = [_with_usable_name(each) for each in _candidates(argument)]
+        for candidate in candidates:
             before = unique.get(candidate.path, candidate)
             unique[candidate.path] = _said_more(before, candidate)
     unique = _one_per_series(_without_parts(unique))

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from wsi_pipeline.errors import ConfigError
@@ -133,3 +133,29 @@ def checked_id(slide_id: str, where: str) -> str:
             f"and keep to {_LONGEST_ID_BYTES} bytes"
         )
     return slide_id
+
+
+def safe_names(texts: Iterable[str], *, signs: str = "-_.+=") -> dict[str, str]:
+    """Return a file name for each text: no two the same, also where case is not told apart.
+
+    Letters and digits of any script and ``signs`` are kept; everything else becomes ``_``. Which name a
+    text gets depends on the set of them alone.
+
+    >>> safe_names(["tumour", "a/b", "..", "a_b"])
+    {'..': 'unnamed', 'a/b': 'a_b-c14cddc0', 'a_b': 'a_b-648fa9b3', 'tumour': 'tumour'}
+    """
+    names = {text: _safe(text, signs) for text in sorted(set(texts))}
+    count = Counter(name.casefold() for name in names.values())
+    return {
+        text: name if count[name.casefold()] == 1 else _with_digest(name, text)
+        for text, name in names.items()
+    }
+
+
+def _safe(text: str, signs: str) -> str:
+    kept = "".join(sign if sign.isalnum() or sign in signs else "_" for sign in text)
+    return _cut(kept.strip("._")) or "unnamed"
+
+
+def _with_digest(name: str, text: str) -> str:
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

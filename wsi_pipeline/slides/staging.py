@@ -77,6 +77,19 @@ def same_slide_today(then: Fingerprint, source: str) -> Sample | None:
         return same_source_today(then, Path(here.path))
 
 
+def check_there(source: str) -> None:
+    """Ask for all files of a remote slide.
+
+    Raises
+    ------
+    SlideError
+        One is not there, or may not be read.
+    """
+    with _readable():
+        for part in parts_of(place(source)):
+            _seen(part)
+
+
 def _fetched(path: Path, folder: Path) -> Path:
     """Copy all files of a remote slide into a folder and return the one that names them."""
     with _readable():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.remote import is_url, place, seekable
+from wsi_pipeline.remote import absolute, is_url, place, seekable
 from wsi_pipeline.schema import SLIDE_COLUMNS
 from wsi_pipeline.slides.names import checked_id
 from wsi_pipeline.slides.reader import PLAUSIBLE_MPP
@@ -19,6 +19,7 @@ TABLE_SUFFIXES = frozenset({".csv", ".parquet"})
 
 _KNOWN = {"slide_id", "path", "scanner", "mpp"}
 _MEASURED = frozenset(column.name for column in SLIDE_COLUMNS) - _KNOWN
+_PLACES = ("annotation",)
 _TEXT_COLUMNS = ("path", "slide_id", "patient_id", "scanner", "centre", "annotation")
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
@@ -55,8 +56,15 @@ def read_slide_table(path: Path) -> Iterator[SlideRow]:
             path=_place_of(named, beside=path),
             slide_id=None if slide_id is None else checked_id(str(slide_id), where),
             mpp=_checked_mpp(row.pop("mpp", None), where),
-            columns=row,
+            columns={name: _column(name, value, beside=path) for name, value in row.items()},
         )
+
+
+def _column(name: str, value: object, *, beside: Path) -> object:
+    """Return a value as it is kept; the place of a file is completed, as the slide's own is."""
+    if name not in _PLACES or value is None:
+        return value
+    return str(absolute(_place_of(str(value).strip(), beside=beside)))
 
 
 def _place_of(named: str, *, beside: Path) -> Path:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.files import publish_bytes
+from wsi_pipeline.files import publish_bytes, read_bytes
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.stages.run_directory import RunDirectory
 
@@ -13,7 +13,11 @@ def write_asked(run: RunDirectory, sources: Sequence[SlideSource]) -> None:
     """Keep the slides of a command, unless another part of it has."""
     data = json.dumps([[source.slide_id, source.path] for source in sources]).encode()
     path = run.state / "asked.json"
-    if not path.exists() or path.read_bytes() != data:
+    try:
+        known = read_bytes(path)
+    except FileNotFoundError:
+        known = None
+    if known != data:
         publish_bytes(path, data)
 
 
@@ -27,7 +31,7 @@ def read_asked(run: RunDirectory) -> tuple[SlideSource, ...]:
     """
     path = run.state / "asked.json"
     try:
-        asked = json.loads(path.read_bytes())
+        asked = json.loads(read_bytes(path))
         return tuple(SlideSource(slide_id=slide_id, path=name) for slide_id, name in asked)
     except FileNotFoundError as error:
         raise ConfigError(

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from wsi_pipeline.files import publish_bytes, remove_file, remove_tree
+from wsi_pipeline.files import exists, publish_bytes, read_bytes, remove_file, remove_tree
 from wsi_pipeline.remote import is_remote
-from wsi_pipeline.schema import SLIDE_WORDS, STAGE_COLUMNS
+from wsi_pipeline.schema import SLIDE_WORDS, STAGE_CHANGES, STAGE_COLUMNS
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
 from wsi_pipeline.tables import read_table, table_metadata, write_table
 
@@ -44,7 +44,8 @@ def add_columns(
     stage
         Its name, a key of ``schema.STAGE_COLUMNS``, which says what columns are its own.
     columns
-        Slide and table to columns of the table's length; called from several threads.
+        Slide and table to columns of the table's length; called from several threads. Of tiling's
+        columns it may give those that ``schema.STAGE_CHANGES`` names, which stay where they are.
     slide_ids
         Slides that get them: all that are done, or later readers find nulls.
     about
@@ -71,10 +72,10 @@ def add_columns(
 def finish_change(run: RunDirectory) -> None:
     """Put tables in their places that were whole when a command died, and drop those that were not."""
     aside, mark = _aside(run), _mark(run)
-    if not aside.exists():
+    if not exists(aside):
         return
-    if mark.exists():
-        said = json.loads(mark.read_bytes())
+    if exists(mark):
+        said = json.loads(read_bytes(mark))
         for path in sorted(aside.glob("[!.]*.parquet")):
             _move(path, run.manifest(path.stem))
         about = json.dumps(said["about"], indent=2, ensure_ascii=False) + "\n"
@@ -86,7 +87,7 @@ def finish_change(run: RunDirectory) -> None:
 def read_summary(run: RunDirectory, stage: str) -> dict[str, Any] | None:
     """Return what a stage said of itself when it last ran, or None where it never did."""
     try:
-        summary: dict[str, Any] = json.loads(run.summary(stage).read_bytes())
+        summary: dict[str, Any] = json.loads(read_bytes(run.summary(stage)))
     except FileNotFoundError:
         return None
     return summary
@@ -99,21 +100,27 @@ def words(values: Iterable[str | None]) -> "pa.Array[Any]":
 
 
 def _refuse_foreign(stage: str, columns: Columns) -> None:
-    foreign = [name for name in columns if _owner(name) != stage]
+    changed = STAGE_CHANGES.get(stage, ())
+    foreign = [name for name in columns if _owner(name) != stage and name not in changed]
     if foreign:
         raise ValueError(f"{stage}: expected columns of its own, got {', '.join(foreign)}")
 
 
 def _changed(table: pa.Table, stage: str, added: Columns) -> pa.Table:
     """Return a table with a stage's columns in their place: the same whichever stage came first."""
+    changed = STAGE_CHANGES.get(stage, ())
     kept: dict[str, Any] = {
         name: table.column(name)
         for name in table.column_names
-        if name not in added and _owner(name) != stage
+        if name in changed or (name not in added and _owner(name) != stage)
     }
-    together = {**kept, **added}
-    names = sorted(together, key=_rank)  # stable: within a rank as they come
-    return pa.table({name: together[name] for name in names})
+    return in_order({**kept, **added})
+
+
+def in_order(columns: Mapping[str, Any]) -> pa.Table:
+    """Return a manifest's columns in their places: tiling's, the slide's words, then stage by stage."""
+    names = sorted(columns, key=_rank)  # stable: within a rank as they come
+    return pa.table({name: columns[name] for name in names})
 
 
 def _rank(name: str) -> int:
@@ -141,7 +148,7 @@ def _words_of(record: SlideRecord, rows: int) -> Columns:
 
 def _move(path: Path, target: Path) -> None:
     if is_remote(path):
-        publish_bytes(target, path.read_bytes())
+        publish_bytes(target, read_bytes(path))
         remove_file(path)
     else:
         path.replace(target)

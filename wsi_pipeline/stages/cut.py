@@ -1,7 +1,8 @@
 """One slide on its way through a run: planned, cut in units of whole shards, finished.
 
 Every function is idempotent: it looks at what is on the disk, writes under temporary names, and
-publishes its record last. Two copies at once do no harm.
+publishes its record last. Copies of one call write the same bytes; one that comes late, when the slide is
+done or was begun anew, stops before it clears or writes (``stages.attempt``).
 """
 
 import json
@@ -11,31 +12,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
 from wsi_pipeline.config import TileConfig
-from wsi_pipeline.errors import SlideError, TileError
+from wsi_pipeline.errors import TileError
 from wsi_pipeline.files import (
     Fingerprint,
+    exists,
     fingerprint,
     publish_bytes,
+    read_bytes,
     remove_file,
     remove_tree,
     sweep,
     temporaries,
 )
 from wsi_pipeline.geometry import Rgb
-from wsi_pipeline.provenance import code_version
 from wsi_pipeline.remote import is_url
-from wsi_pipeline.report.overlay import draw_overlay
-from wsi_pipeline.schema import METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
+from wsi_pipeline.schema import TILE_COLUMNS
 from wsi_pipeline.slides.open import open_source
-from wsi_pipeline.slides.reader import SlideInfo, SlideReader
-from wsi_pipeline.slides.staging import staged
+from wsi_pipeline.slides.reader import SlideReader
+from wsi_pipeline.slides.staging import check_there, staged
+from wsi_pipeline.stages.attempt import (
+    attempt_of,
+    begun_path,
+    check_attempt,
+    done_since,
+    finished,
+    is_begun,
+    tidy_up,
+)
+from wsi_pipeline.stages.pictures import overlay_bytes, thumbnail_bytes
 from wsi_pipeline.stages.plan import (
-    Picture,
     TilePlan,
     no_tiles_reason,
     plan_slide,
@@ -48,22 +57,29 @@ from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
     from_json,
-    read_record,
     to_json,
     with_columns,
     write_record,
 )
 from wsi_pipeline.stages.stage import StepClock
-from wsi_pipeline.stages.tries import begin_try, end_try
+from wsi_pipeline.stages.tile_table import (
+    manifest_metadata,
+    refuse_all_unreadable,
+    refuse_lost_shards,
+    seconds_columns,
+    tile_table,
+    unreadable_reason,
+    unreadable_row,
+    unreadable_tiles,
+)
+from wsi_pipeline.stages.tries import begin_try
 from wsi_pipeline.stages.units import SlideJob, UnitJob, units_of
 from wsi_pipeline.store.codec import encode_tile
-from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout, shard_name
+from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
 from wsi_pipeline.store.writer import checksum, publish_array, write_shard
 from wsi_pipeline.tables import read_table, table_metadata, table_of, write_table
 from wsi_pipeline.tiles.metrics import tile_metrics
 from wsi_pipeline.tiles.read import read_tiles
-
-OVERLAY_QUALITY = 88
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,25 +106,40 @@ def begin_slide(job: SlideJob) -> Begun:
     slide_id, path0 = job.source.slide_id, job.source.path
     if job.holder is not None:
         begin_try(job.run, slide_id, path=path0, holder=job.holder, redo=job.redo)
-    if not job.redo and (done := _finished(job)) is not None:
+    if (done := finished(job)) is not None:
         return Begun(tiles=done.tiles, record=done)
     clock = StepClock()
     fetched = is_url(path0)
     with _opened(job, clock) as (reader, path):
         with clock.step("open"):
             source = fingerprint(path)
-        tiles = None if job.redo else _tiles_of_interrupted(job, source, reader.info)
-        if tiles is not None and not fetched:
-            return Begun(tiles=tiles)
-        found = tiles is not None
-        plan = read_plan(_plan_path(job)) if found else _planned(reader, job, source, clock)
+        plan = _planned(reader, job, source, clock)
+        if plan is None and (done := finished(job)) is not None:
+            return Begun(tiles=done.tiles, record=done)
+        found, attempt = plan is None, attempt_of(job)
+        plan = plan or read_plan(_plan_path(job))
         units = units_of(job, plan.tiles)
-        if len(units) > 1 and not fetched:
+        if not fetched and len(units) > (0 if found else 1):
             return Begun(tiles=plan.tiles)
         for unit in units:
             if not found or _part_before(unit) is None:
-                _cut(reader, plan, unit, StepClock())
+                _cut(reader, plan, unit, StepClock(), attempt=attempt)
     return Begun(tiles=plan.tiles, record=finish_slide(job))
+
+
+def open_slide(job: SlideJob) -> None:
+    """Open a slide and close it again; of a remote one only ask whether it is there.
+
+    Raises
+    ------
+    SlideError
+        It cannot be opened.
+    """
+    if is_url(job.source.path):
+        check_there(job.source.path)
+        return
+    with _opened(job, StepClock()):
+        pass
 
 
 @contextmanager
@@ -122,48 +153,45 @@ def _opened(job: SlideJob, clock: StepClock) -> Iterator[tuple[SlideReader, Path
         yield reader, Path(here.path)
 
 
-def _planned(reader: SlideReader, job: SlideJob, source: Fingerprint, clock: StepClock) -> TilePlan:
-    """Clear away what there is of a slide, plan it and keep the plan."""
-    clear_slide(job.run, job.source.slide_id)
+def _planned(
+    reader: SlideReader, job: SlideJob, source: Fingerprint, clock: StepClock
+) -> TilePlan | None:
+    """Plan a slide, clear away what there was of it, and keep the plan; None where it has one already.
+
+    Nothing is cleared before the slide could be opened, read and planned: one that is only out of reach
+    keeps what was done of it.
+    """
+    if is_begun(job, source, reader.info):
+        return None
     with clock.step("mask"):
         plan, picture = plan_slide(reader, job.source, job.config)
     about = planned_columns(reader.info, plan, job.config, source)
+    if is_begun(job, source, reader.info) or done_since(job) is not None:
+        return None  # a copy of this call was faster
+    clear_slide(job.run, job.source.slide_id)
     write_plan(_plan_path(job), plan, picture)
-    publish_bytes(_begun_path(job), to_json({**about, "seconds": clock.seconds}))
+    begun = {**about, "seconds": clock.seconds, "attempt": job.attempt}
+    publish_bytes(begun_path(job.run, job.source.slide_id), to_json(begun))
     return plan
-
-
-def _tiles_of_interrupted(job: SlideJob, source: Fingerprint, info: SlideInfo) -> int | None:
-    """Return how many tiles an interrupted attempt with these settings and this source planned."""
-    try:
-        begun = from_json(_begun_path(job).read_bytes())
-    except FileNotFoundError:
-        return None
-    now = {
-        "config_digest": job.config.digest(),
-        "fingerprint": source.sample.sha256,
-        "source_crc32c": source.crc32c,
-        "mpp_x": info.mpp_x,
-        "mpp_y": info.mpp_y,
-    }
-    same = all(begun[name] == value for name, value in now.items())
-    return int(begun["tiles"]) if same else None
 
 
 def cut_unit(unit: UnitJob) -> UnitDone:
     """Read, measure, encode and store a unit's tiles, unless its record is there."""
     if (part := _part_before(unit)) is not None:
         return _unit_done(part)
+    attempt = attempt_of(
+        unit.slide
+    )  # before the plan: of two that are not of one attempt, neither is cut
     plan = read_plan(_plan_path(unit.slide))
     clock = StepClock()
     with _opened(unit.slide, clock) as (reader, _path):
-        return _unit_done(_cut(reader, plan, unit, clock))
+        return _unit_done(_cut(reader, plan, unit, clock, attempt=attempt))
 
 
 def _part_before(unit: UnitJob) -> pa.Table | None:
     """Return what an interrupted attempt has recorded of just this unit, or None."""
     path = _unit_path(unit)
-    if not path.exists():
+    if not exists(path):
         return None
     part = read_table(path)
     same_settings = table_metadata(part).get("config_digest") == unit.slide.config.digest()
@@ -172,31 +200,30 @@ def _part_before(unit: UnitJob) -> pa.Table | None:
 
 def finish_slide(job: SlideJob) -> SlideRecord:
     """Publish array, overlay and manifest of a slide whose units are done, then its record."""
-    if (done := _finished(job)) is not None:
+    if (done := finished(job)) is not None:
         return done
+    attempt = attempt_of(job)
     plan = read_plan(_plan_path(job))
     clock = StepClock()
     parts = [read_table(_unit_path(unit)) for unit in units_of(job, plan.tiles)]
-    about = from_json(_begun_path(job).read_bytes())
+    about = from_json(read_bytes(begun_path(job.run, job.source.slide_id)))
     for seconds in (about.pop("seconds"), *(_unit_seconds(part) for part in parts)):
         clock.add(seconds)
     table = pa.concat_tables([table_of(TILE_COLUMNS, {}), *parts]).combine_chunks()
-    bad = _unreadable(table)
-    if plan.tiles and len(bad) == plan.tiles:
-        raise SlideError(
-            f"none of its {plan.tiles} tiles can be read; the first: {_first_reason(table)}"
-        )
+    bad = unreadable_tiles(table)
+    refuse_all_unreadable(table)
+    check_attempt(job, attempt)
     with clock.step("write"):
         _publish(job, plan, table, about)
     values = {
         **about,
         "tiles_unreadable": len(bad),
         "stored_bytes": sum(_unit_done(part).stored_bytes for part in parts),
-        **_seconds_columns(clock),
+        **seconds_columns(clock),
     }
     reason = no_tiles_reason(plan, job.config)
     if bad:
-        reason = f"{len(bad)} of {plan.tiles} tiles unreadable; the first: {_first_reason(table)}"
+        reason = unreadable_reason(table)
     record = SlideRecord(
         slide_id=job.source.slide_id,
         path=job.source.path,
@@ -204,39 +231,26 @@ def finish_slide(job: SlideJob) -> SlideRecord:
         reason=reason,
         values=with_columns(values, job.source.columns),
     )
+    check_attempt(job, attempt)
     write_record(job.run, record)
-    _tidy_up(job)
+    tidy_up(job)
     return record
-
-
-def _finished(job: SlideJob) -> SlideRecord | None:
-    """Return the record of a slide whose worker died just after it was written, and tidy up after it."""
-    record = read_record(job.run, job.source.slide_id)
-    if record is None or record.status != "done":
-        return None
-    if record.values.get("config_digest") != job.config.digest():
-        return None
-    _tidy_up(job)
-    return record
-
-
-def _tidy_up(job: SlideJob) -> None:
-    remove_tree(job.run.work(job.source.slide_id))
-    if job.holder is not None:
-        end_try(job.run, job.source.slide_id)
 
 
 def clear_slide(run: RunDirectory, slide_id: str) -> None:
     """Remove all of a slide, its record first: what is not done must not look done."""
     # Its beginning too, else units would be used again whose shards are gone.
-    begun = run.work(slide_id) / "begun.json"
-    for path in (run.record(slide_id), begun, run.manifest(slide_id), run.overlay(slide_id)):
+    begun = begun_path(run, slide_id)
+    pictures = (run.overlay(slide_id), run.thumbnail(slide_id))
+    for path in (run.record(slide_id), begun, run.manifest(slide_id), *pictures):
         remove_file(path)
     remove_tree(run.array(slide_id))
     remove_tree(run.work(slide_id))
 
 
-def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -> pa.Table:
+def _cut(
+    reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock, *, attempt: str
+) -> pa.Table:
     """Carry out one unit of a plan and return its part of the manifest."""
     job, config = unit.slide, unit.slide.config
     array = job.run.array(job.source.slide_id)
@@ -253,6 +267,7 @@ def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -
             rows.append(row)
         if config.store == "zarr":
             with clock.step("write"):
+                check_attempt(job, attempt)
                 stored_bytes += write_shard(array, first // SHARD_TILES, chunks)
     table = _manifest_part(rows, plan, unit)
     metadata = {
@@ -260,6 +275,7 @@ def _cut(reader: SlideReader, plan: TilePlan, unit: UnitJob, clock: StepClock) -
         "seconds": json.dumps(clock.seconds),
         "config_digest": config.digest(),
     }
+    check_attempt(job, attempt)
     write_table(_unit_path(unit), table, metadata=metadata)
     return table.replace_schema_metadata(metadata)
 
@@ -269,7 +285,7 @@ def _measured(
 ) -> tuple[bytes | None, dict[str, Any]]:
     """Return a tile's stored bytes and its metrics."""
     if isinstance(tile, TileError):
-        return None, {"status": "unreadable", "reason": str(tile)}
+        return None, unreadable_row(tile)
     with clock.step("metrics"):
         row: dict[str, Any] = {
             "status": "ok",
@@ -296,9 +312,7 @@ def _manifest_part(rows: list[dict[str, Any]], plan: TilePlan, unit: UnitJob) ->
         "mpp": [plan.sampling.mpp] * count,
         "tissue": plan.tissue[unit.first : unit.end],
     }
-    for name in ("status", "reason", "crc32c", *(column.name for column in METRIC_COLUMNS)):
-        values[name] = [row.get(name) for row in rows]
-    return table_of(TILE_COLUMNS, values)
+    return tile_table(values, rows)
 
 
 def _publish(job: SlideJob, plan: TilePlan, table: pa.Table, about: dict[str, Any]) -> None:
@@ -308,48 +322,16 @@ def _publish(job: SlideJob, plan: TilePlan, table: pa.Table, about: dict[str, An
         layout = ArrayLayout(
             tiles=plan.tiles, tile_size=plan.sampling.tile_size, codec=job.config.codec
         )
-        _refuse_lost_shards(run.array(slide_id), layout)
+        refuse_lost_shards(run.array(slide_id), layout)
         publish_array(run.array(slide_id), layout)
     picture = read_picture(_plan_path(job))
-    overlay = _overlay_bytes(
-        plan, picture, _unreadable(table), slide_id=slide_id, mpp0=about["mpp_x"]
+    overlay = overlay_bytes(
+        plan, picture, unreadable_tiles(table), slide_id=slide_id, mpp0=about["mpp_x"]
     )
     publish_bytes(run.overlay(slide_id), overlay)
-    metadata = {
-        "schema_version": SCHEMA_VERSION,
-        "config_digest": job.config.digest(),
-        "fingerprint": about["fingerprint"],
-        "code_version": code_version(),
-    }
+    publish_bytes(run.thumbnail(slide_id), thumbnail_bytes(picture))
+    metadata = manifest_metadata(job.config, about["fingerprint"])
     write_table(run.manifest(slide_id), table, metadata=metadata)
-
-
-def _refuse_lost_shards(array: Path, layout: ArrayLayout) -> None:
-    """Stop where shards are gone whose units are recorded: a slide that is done has all of them."""
-    there = {path.name for path in array.iterdir()} if layout.shards else set()
-    lost = [shard_name(shard) for shard in range(layout.shards) if shard_name(shard) not in there]
-    if lost:
-        raise FileNotFoundError(  # says nothing of the slide: the next command tries it again
-            f"{len(lost)} of its shards {'is' if len(lost) == 1 else 'are'} gone, the first {lost[0]}: "
-            "something else removes files of this run; run the same command again"
-        )
-
-
-def _overlay_bytes(
-    plan: TilePlan, picture: Picture, bad: list[int], *, slide_id: str, mpp0: float | None
-) -> bytes:
-    scale = np.array([picture.downsample_x, picture.downsample_y] * 2)
-    offset0 = np.array([picture.x0, picture.y0, 0, 0])
-    drawn = draw_overlay(
-        picture.rgb,
-        tissue=picture.tissue,
-        boxes=np.round((plan.footprints0 - offset0) / scale).astype(np.int32),
-        bad=bad,
-        caption=f"{slide_id}   {plan.tiles} of {plan.grid_tiles} tiles, {plan.tissue_share:.0%} tissue",
-        um_per_px=None if mpp0 is None else mpp0 * picture.downsample_x,
-    )
-    bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, OVERLAY_QUALITY])[1].tobytes()
 
 
 def _unit_done(part: pa.Table) -> UnitDone:
@@ -361,27 +343,8 @@ def _unit_seconds(part: pa.Table) -> dict[str, float]:
     return seconds
 
 
-def _seconds_columns(clock: StepClock) -> dict[str, float]:
-    steps = {f"seconds_{name}": seconds for name, seconds in clock.seconds.items()}
-    return {**steps, "seconds": sum(clock.seconds.values())}
-
-
-def _unreadable(table: pa.Table) -> list[int]:
-    """Return the tiles that could not be read."""
-    statuses = table.column("status").to_pylist()
-    return [tile for tile, status in enumerate(statuses) if status == "unreadable"]
-
-
-def _first_reason(table: pa.Table) -> str:
-    return next(str(reason) for reason in table.column("reason").to_pylist() if reason)
-
-
 def _plan_path(job: SlideJob) -> Path:
     return job.run.work(job.source.slide_id) / "plan.npz"
-
-
-def _begun_path(job: SlideJob) -> Path:
-    return job.run.work(job.source.slide_id) / "begun.json"
 
 
 def _unit_path(unit: UnitJob) -> Path:

@@ -15,7 +15,7 @@ from wsi_pipeline.files import publish_bytes, published
 from wsi_pipeline.geometry import Mask, Size
 from wsi_pipeline.slides.drawn import DrawnSlide, draw_slide, with_pen, write_pyramid
 
-SIDE_UM = 1400
+SIDE_UM = 1200
 """Width of every drawn slide; its height is three quarters of it."""
 
 TUMOUR = "tumour"
@@ -92,6 +92,11 @@ class DemoTruth:
     """Outlines in level-0 pixels, ``(count, corners, 2)``: x, y."""
     ink: Mask | None = field(repr=False)
     """Where the pen went, level-0 pixels; None where it was not used."""
+
+    @property
+    def ink_share(self) -> float:
+        """Share of the whole slide that the pen went over."""
+        return 0.0 if self.ink is None else float(np.mean(self.ink))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from wsi_pipeline.errors import ConfigError, OutputError
 from wsi_pipeline.files import output_error, publish_bytes
@@ -49,6 +50,8 @@ class Holder:
     part: int
     parts: int
     token: str
+    ending: bool = False
+    """Whether it finishes no slide any more: what it has done, it is about to write into slides.parquet."""
 
     @property
     def where(self) -> str:
@@ -91,6 +94,31 @@ def leases(run: RunDirectory) -> list[Seen]:
     return found
 
 
+class Held(Protocol):
+    """What a command may ask of the lease that it holds."""
+
+    @property
+    def holder(self) -> Holder | None:
+        """Who holds it, for the tries of slides; None in a remote run, which keeps none."""
+        ...
+
+    def check(self) -> None:
+        """Raise ``OutputError`` where another has taken the run over."""
+        ...
+
+    def is_alone(self, run: RunDirectory) -> bool:
+        """Whether surely nobody else works on any part of the run."""
+        ...
+
+    def end_soon(self) -> None:
+        """Say that this command finishes no slide any more."""
+        ...
+
+    def others_at_work(self, run: RunDirectory) -> bool:
+        """Whether another part lives that has not said so yet: it still writes slides.parquet after this."""
+        ...
+
+
 class Lease:
     """A lease that this process holds."""
 
@@ -125,6 +153,18 @@ class Lease:
             return False
         return not any(each.is_alive(now_s) for each in leases(run) if each.path != self._path)
 
+    def end_soon(self) -> None:
+        """Say that this command finishes no slide any more."""
+        self.holder = replace(self.holder, ending=True)
+        if self._path.exists():
+            publish_bytes(self._path, json.dumps(asdict(self.holder)).encode())
+
+    def others_at_work(self, run: RunDirectory) -> bool:
+        """Whether another part lives that has not said so yet."""
+        now_s = time.time()
+        others = [each for each in leases(run) if each.path != self._path]
+        return any(each.is_alive(now_s) and not each.holder.ending for each in others)
+
     @contextmanager
     def beating(self) -> Iterator["Lease"]:
         """Touch the lease until this is left, then give it back."""
@@ -153,8 +193,8 @@ class Lease:
 
 
 @contextmanager
-def sole_use(run: RunDirectory, *, part: int, parts: int) -> Iterator[Lease | None]:
-    """Hold a run directory for one run, or for one part beside the others; a remote one gives no lease.
+def sole_use(run: RunDirectory, *, part: int, parts: int) -> Iterator[Held]:
+    """Hold a run directory for one run, or for one part beside the others.
 
     Raises
     ------
@@ -164,8 +204,8 @@ def sole_use(run: RunDirectory, *, part: int, parts: int) -> Iterator[Lease | No
         The directory cannot be made.
     """
     if is_remote(run.path):
-        with remote_lease(run, part=part, parts=parts):
-            yield None
+        with remote_lease(run, part=part, parts=parts) as held:
+            yield held
         return
     holder = _this_process(part, parts)
     path = run.state / "leases" / f"{part}-of-{parts}.{holder.token}.json"

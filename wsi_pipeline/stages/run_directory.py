@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from wsi_pipeline.config import TileConfig, differences
 from wsi_pipeline.errors import ConfigError, OutputError
-from wsi_pipeline.files import Fingerprint, Sample, publish_bytes
+from wsi_pipeline.files import Fingerprint, Sample, publish_bytes, read_bytes
 from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.remote import check_reachable, contents, is_remote
 from wsi_pipeline.schema import SCHEMA_VERSION, SLIDE_COLUMNS
@@ -54,7 +54,7 @@ class RunDirectory:
 
     @property
     def state(self) -> Path:
-        """What the program keeps for itself: records, work under way, locks."""
+        """What the program keeps for itself: records, work under way, leases, tries."""
         return self.path / ".state"
 
     @property
@@ -77,6 +77,15 @@ class RunDirectory:
     def overlay(self, slide_id: str) -> Path:
         """Return the picture of a slide with its tissue and tiles."""
         return self.overlays / f"{slide_id}.jpg"
+
+    @property
+    def thumbnails(self) -> Path:
+        """One small picture per slide with nothing drawn in, for the report."""
+        return self.state / "thumbnails"
+
+    def thumbnail(self, slide_id: str) -> Path:
+        """Return the small picture of a slide's scanned part; runs of older versions have none."""
+        return self.thumbnails / f"{slide_id}.jpg"
 
     def record(self, slide_id: str) -> Path:
         """Return a slide's record; where it says done, everything else is in place."""
@@ -117,7 +126,7 @@ def write_record(run: RunDirectory, record: SlideRecord) -> None:
 def read_record(run: RunDirectory, slide_id: str) -> SlideRecord | None:
     """Return what is known of a slide, or None where nothing is."""
     try:
-        return _record(run.record(slide_id).read_bytes())
+        return _record(read_bytes(run.record(slide_id)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -161,13 +170,19 @@ def write_slides_table(run: RunDirectory, records: Sequence[SlideRecord]) -> Non
     write_table(run.slides_table, table, metadata={"schema_version": SCHEMA_VERSION})
 
 
-def publish_slides_table(run: RunDirectory) -> None:
-    """Write slides.parquet from all records; again, where another part has ended meanwhile."""
+def publish_slides_table(
+    run: RunDirectory, *, others_at_work: Callable[[], bool] = lambda: False
+) -> None:
+    """Write slides.parquet from all records; again, where another part has written some meanwhile.
+
+    That is left to any part that still works, for it writes the table after this one. Where none does, no
+    record comes any more but from commands that begin later, so three rounds are enough.
+    """
     records = read_records(run)
     while True:
         write_slides_table(run, records)
         now_there = read_records(run)
-        if now_there == records:
+        if now_there == records or others_at_work():
             return
         records = now_there
 
@@ -212,7 +227,7 @@ def check_run_directory(run: RunDirectory, config: TileConfig, *, overwrite: boo
 def read_run_json(run: RunDirectory) -> dict[str, Any] | None:
     """Return what run.json says, or None where there is none."""
     try:
-        content: dict[str, Any] = json.loads(run.run_json.read_bytes())
+        content: dict[str, Any] = json.loads(read_bytes(run.run_json))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -1,10 +1,11 @@
 """How far a run is, from what lies on the disk alone: ``wsi-pipeline status`` and ``missing``."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -12,10 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.remote import absolute, is_remote
+from wsi_pipeline.files import read_bytes
+from wsi_pipeline.remote import absolute, answering, check_reachable, contents, is_remote
 from wsi_pipeline.slides.find import SlideSource, share_of
 from wsi_pipeline.stages.asked import read_asked
 from wsi_pipeline.stages.lease import Seen, leases
+from wsi_pipeline.stages.remote_lease import RemoteSeen, remote_leases
+from wsi_pipeline.stages.remote_tries import NOBODY, host_and_process, remote_tries
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
@@ -70,7 +74,7 @@ class RunStatus:
     """Those of the last command, and those that earlier ones have ended, ordered by slide_id."""
     commands: tuple[WorkerStatus, ...]
     tiles_per_s: float | None
-    """Since the oldest command that runs now began; None where none does."""
+    """Since the oldest command that runs now began; None where none does, and of a remote run."""
     bytes_per_s: float | None
     seconds_left: float | None
     """If the slides that are left are as large as those that are done."""
@@ -98,29 +102,29 @@ def run_status(run_path: str | Path) -> RunStatus:
     ConfigError
         There is no run at the path.
     """
-    run = _local_run(run_path)
-    seen, now_s = leases(run), time.time()
-    living = [each for each in seen if each.is_alive(now_s)]
-    slides = _slides(run, {each.holder.token for each in living})
-    began_s = min((_seconds(each.holder.since) for each in living), default=None)
-    rates = (None, None, None) if began_s is None else _rates(run, slides, began_s, now_s)
+    run, now_s = _run(run_path), time.time()
+    with answering(run.path):
+        commands = _commands(run, now_s)
+        living = {token: each for token, each in commands.items() if each.alive}
+        slides = _slides(run, living.keys())
+    rates: tuple[float | None, float | None, float | None] = (None, None, None)
+    if living and not is_remote(run.path):
+        began_s = min(_seconds(each.since) for each in living.values())
+        rates = _rates(run, slides, began_s, now_s)
     return RunStatus(
         run=str(run.path),
         slides=slides,
-        commands=tuple(_worker(each, each in living, now_s) for each in seen),
+        commands=tuple(commands.values()),
         tiles_per_s=rates[0],
         bytes_per_s=rates[1],
         seconds_left=rates[2],
     )
 
 
-def _local_run(run_path: str | Path) -> RunDirectory:
+def _run(run_path: str | Path) -> RunDirectory:
     path = absolute(run_path)
     if is_remote(path):
-        raise ConfigError(
-            f"{run_path}: expected a run directory on a file system of this machine, got a URL; "
-            "its slides.parquet says what is done, and the same tile command goes on"
-        )
+        check_reachable(path)
     return RunDirectory(path=path)
 
 
@@ -137,8 +141,9 @@ def missing_parts(run_path: str | Path, *, parts: int) -> list[int]:
     """
     if parts < 1:
         raise ConfigError(f"parts: expected at least 1, got {parts}")
-    run = _local_run(run_path)
-    everything, settled = read_asked(run), _settled(run)
+    run = _run(run_path)
+    with answering(run.path):
+        everything, settled = read_asked(run), _settled(run)
     return [
         part
         for part in range(1, parts + 1)
@@ -166,7 +171,7 @@ def array_of(parts: Iterable[int]) -> str:
 
 def _settled(run: RunDirectory) -> set[str]:
     """Return the slides of which nothing is left to do."""
-    digest, tries = _digest(run), read_tries(run)
+    digest, tries = _digest(run), _tries(run)
     settled: set[str] = set()
     for record in read_records(run):
         last = tries.get(record.slide_id)
@@ -176,8 +181,12 @@ def _settled(run: RunDirectory) -> set[str]:
     return settled
 
 
-def _slides(run: RunDirectory, tokens: set[str]) -> tuple[SlideStatus, ...]:
-    digest, tries = _digest(run), read_tries(run)
+def _tries(run: RunDirectory) -> dict[str, Try]:
+    return remote_tries(run, read_asked(run)) if is_remote(run.path) else read_tries(run)
+
+
+def _slides(run: RunDirectory, tokens: Set[str]) -> tuple[SlideStatus, ...]:
+    digest, tries = _digest(run), _tries(run)
     asked = {source.slide_id: source for source in read_asked(run)}
     records = {record.slide_id: record for record in read_records(run)}
     return tuple(
@@ -198,7 +207,7 @@ def _slide(
     *,
     record: SlideRecord | None,
     last: Try | None,
-    tokens: set[str],
+    tokens: Set[str],
 ) -> SlideStatus:
     running = last is not None and last.token in tokens and not last.over
     if record is not None and not running:
@@ -218,8 +227,8 @@ def _slide(
         slide_id=source.slide_id,
         path=source.path,
         state="running" if running else "interrupted",
-        where=last.where,
-        since=last.since,
+        where=None if last.host == NOBODY else last.where,
+        since=last.since or None,
         tiles=tiles,
         tiles_planned=_planned(run.work(source.slide_id)),
         stored_bytes=stored_bytes,
@@ -229,19 +238,26 @@ def _slide(
 def _units(work: Path, *, since_s: float = 0.0) -> tuple[int, int]:
     """Return tiles and bytes of the units of a slide under way that are done, since some moment."""
     tiles = stored_bytes = 0
-    for path in work.glob("tiles-*.parquet"):
+    for unit in _unit_files(work, since_s):
         with suppress(OSError, pa.ArrowException, KeyError):  # the slide was finished meanwhile
-            if path.stat().st_mtime < since_s:
-                continue
-            metadata = pq.read_metadata(path)
+            metadata = pq.read_metadata(unit)
             tiles += metadata.num_rows
             stored_bytes += int((metadata.metadata or {})[b"stored_bytes"])
     return tiles, stored_bytes
 
 
+def _unit_files(work: Path, since_s: float) -> Iterator[Path | BytesIO]:
+    if is_remote(work):
+        yield from map(BytesIO, contents(work, ".parquet").values())
+        return
+    for path in work.glob("tiles-*.parquet"):
+        if _written_s(path) >= since_s:
+            yield path
+
+
 def _planned(work: Path) -> int | None:
     try:
-        return int(from_json((work / "begun.json").read_bytes())["tiles"])
+        return int(from_json(read_bytes(work / "begun.json"))["tiles"])
     except (OSError, ValueError, KeyError):
         return None
 
@@ -260,14 +276,33 @@ def _current(record: SlideRecord | None, digest: str | None) -> SlideRecord | No
     return None if record is None or _of_other_settings(record, digest) else record
 
 
-def _worker(seen: Seen, alive: bool, now_s: float) -> WorkerStatus:  # noqa: FBT001
+def _commands(run: RunDirectory, now_s: float) -> dict[str, WorkerStatus]:
+    """Return who works on a run, or died of it, by what tells one from another."""
+    if is_remote(run.path):
+        return {each.name: _remote_worker(each) for each in remote_leases(run)}
+    return {each.holder.token: _worker(each, now_s) for each in leases(run)}
+
+
+def _worker(seen: Seen, now_s: float) -> WorkerStatus:
     return WorkerStatus(
         where=seen.holder.where,
         part=seen.holder.part,
         parts=seen.holder.parts,
         since=seen.holder.since,
         heartbeat_s=round(max(0.0, now_s - seen.touched_s), 1),
-        alive=alive,
+        alive=seen.is_alive(now_s),
+    )
+
+
+def _remote_worker(seen: RemoteSeen) -> WorkerStatus:
+    host, pid = host_and_process(seen.owner)
+    return WorkerStatus(
+        where=f"{host}:{pid}",
+        part=seen.part,
+        parts=seen.parts,
+        since=seen.since,
+        heartbeat_s=round(seen.age_s, 1),
+        alive=seen.is_alive,
     )
 
 

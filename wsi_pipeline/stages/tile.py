@@ -7,14 +7,15 @@ Traceback (most recent call last):
 wsi_pipeline.errors.ConfigError: missing/: no such file, folder or match; check the spelling, or quote a glob
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_pipeline.calls import Pool, SerialPool
 from wsi_pipeline.config import TISSUE_METHODS, TileConfig
-from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.errors import ConfigError, OutputError
 from wsi_pipeline.files import make_folder, output_error, remove_tree, sweep, temporaries
-from wsi_pipeline.remote import absolute, is_url
+from wsi_pipeline.remote import absolute, answering, is_remote, is_url
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
 from wsi_pipeline.stages.asked import write_asked
 from wsi_pipeline.stages.columns import finish_change
@@ -71,8 +72,9 @@ def tile_slides(
     """
     options = options or TileOptions()
     run = RunDirectory(path=absolute(run_path))
-    everything = _all_slides(slides, run, config, options)
-    with sole_use(run, part=options.part, parts=options.parts) as lease:
+    with answering(run.path):
+        everything = _all_slides(slides, run, config, options)
+    with answering(run.path), sole_use(run, part=options.part, parts=options.parts) as lease:
         tiling = Tiling(
             run=run,
             config=config,
@@ -87,19 +89,41 @@ def tile_slides(
 def _tile(tiling: Tiling, everything: Sequence[SlideSource]) -> TileOutcome:
     run, config, options = tiling.run, tiling.config, tiling.options
     finish_change(run)
+    sources = share_of(everything, part=options.part, parts=options.parts)
+    tiling.check_sources(sources)
     started = _open_run(run, config)
     _sweep(tiling)
     write_asked(run, everything)
-    sources = share_of(everything, part=options.part, parts=options.parts)
-    try:
+    with _wound_up(tiling):
         tiling.observer.slides_found(len(sources))
         tiling.take(sources)
         tiling.drive()
-    finally:
-        _sweep(tiling)
-        publish_slides_table(run)
     write_run_json(run, config, started=started, ended=now())
     return tiling.outcome()
+
+
+@contextmanager
+def _wound_up(tiling: Tiling) -> Iterator[None]:
+    """Sweep and write slides.parquet however the work ends; told is the error that ended it."""
+    try:
+        yield
+    except BaseException as error:
+        lost = is_remote(tiling.run.path) and isinstance(error, OutputError)
+        with suppress(Exception):
+            if not lost:  # a place that does not answer would keep everybody waiting again
+                _wind_up(tiling)
+        raise
+    _wind_up(tiling)
+
+
+def _wind_up(tiling: Tiling) -> None:
+    run, lease = tiling.run, tiling.lease
+    _sweep(tiling)
+    if lease is None:
+        publish_slides_table(run)
+        return
+    lease.end_soon()
+    publish_slides_table(run, others_at_work=lambda: lease.others_at_work(run))
 
 
 def _sweep(tiling: Tiling) -> None:
@@ -109,7 +133,7 @@ def _sweep(tiling: Tiling) -> None:
     """
     run = tiling.run
     kept = (run.state / "tries", run.records)
-    folders = (run.path, run.state, run.store, run.manifests, run.overlays, *kept)
+    folders = (run.path, run.state, run.store, run.manifests, run.overlays, run.thumbnails, *kept)
     found = [path for folder in folders for path in temporaries(folder)]
     alone = tiling.lease is not None and tiling.lease.is_alone(run)  # asked after they were found
     sweep(found, unless_in_use=not alone)

@@ -1,18 +1,20 @@
 """Which calls a run makes, given what the earlier ones gave: slides begun, cut and finished."""
 
 import logging
+import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from wsi_pipeline.calls import Answer, Call, Pool
+from wsi_pipeline.calls import Answer, Call, Pool, run_all
 from wsi_pipeline.config import TileConfig
-from wsi_pipeline.errors import ConfigError, OutputError, PipelineError, SlideError
+from wsi_pipeline.errors import ConfigError, LateError, OutputError, PipelineError, SlideError
 from wsi_pipeline.files import remove_tree
 from wsi_pipeline.slides.find import SlideSource
 from wsi_pipeline.slides.open import MPP_FROM_TABLE
 from wsi_pipeline.slides.staging import same_slide_today
+from wsi_pipeline.stages.attempt import done_since, is_untouched, mark_of
 from wsi_pipeline.stages.cut import (
     Begun,
     UnitDone,
@@ -20,8 +22,9 @@ from wsi_pipeline.stages.cut import (
     clear_slide,
     cut_unit,
     finish_slide,
+    open_slide,
 )
-from wsi_pipeline.stages.lease import Lease
+from wsi_pipeline.stages.lease import Held, Holder
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
@@ -37,6 +40,7 @@ from wsi_pipeline.stages.tries import end_try, fail_try, interrupt_try, read_tri
 from wsi_pipeline.stages.units import SlideJob, units_of
 
 _LOG = logging.getLogger(__name__)
+_UNTOUCHED = "what was done of it before is untouched"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,24 +89,50 @@ class Tiling:
     options: TileOptions
     pool: Pool
     observer: Observer
-    lease: Lease | None = None
+    lease: Held | None = None
     waiting: deque[tuple[SlideJob, Call]] = field(default_factory=deque)
     under_way: dict[str, SlideJob] = field(default_factory=dict)
     units_left: dict[str, int] = field(default_factory=dict)
     records: dict[str, SlideRecord] = field(default_factory=dict)
     already_done: set[str] = field(default_factory=set)
+    attempt: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def _holder(self) -> Holder | None:
+        """Return whose tries are kept; nobody's in a remote run."""
+        return None if self.lease is None else self.lease.holder
+
+    def check_sources(self, sources: Sequence[SlideSource]) -> None:
+        """Open the slides that were made with other settings, all of which are removed before any is redone.
+
+        Before anything is written: a source or a cluster that cannot be reached must cost nothing.
+
+        Raises
+        ------
+        ConfigError
+            One cannot be opened, so nothing was removed.
+        """
+        others = self._of_other_settings({source.slide_id for source in sources})
+        jobs = [self._job(source, None) for source in sources if source.slide_id in others]
+        calls = [_call("open", open_slide, job, job.source.slide_id) for job in jobs]
+        failed = [
+            f"{answer.call.argument.source.slide_id} ({_reason(answer.error)})"
+            for answer in run_all(self.pool, calls)
+            if answer.error is not None
+        ]
+        if failed:
+            raise ConfigError(
+                f"{self.run.path}: slides that are done with other settings cannot be opened, so nothing was "
+                f"changed: {', '.join(failed[:5])}{', …' if len(failed) > 5 else ''}; make them reachable, "
+                "or choose another folder with -o"
+            )
 
     def take(self, sources: Iterable[SlideSource]) -> None:
         """Sort slides into those that are to be cut and those of which nothing is left to do."""
-        tried = read_tries(self.run).keys() if self.lease is not None else set()
+        tried = read_tries(self.run).keys() if self._holder is not None else set()
+        before = {record.slide_id: record for record in read_records(self.run)}
         for source in sources:
-            job = SlideJob(
-                source=source,
-                run=self.run,
-                config=self.config,
-                redo=self.options.overwrite,
-                holder=None if self.lease is None else self.lease.holder,
-            )
+            job = self._job(source, before.get(source.slide_id))
             if (record := self._settled(job)) is not None:
                 if source.slide_id in tried:
                     end_try(self.run, source.slide_id)
@@ -114,28 +144,32 @@ class Tiling:
             sorted(self.waiting, key=lambda each: each[0].source.slide_id not in tried)
         )
         redone = {job.source.slide_id for job, _ in self.waiting}
-        self._unpublish_other_settings(redone)
+        for slide_id in self._of_other_settings(redone):  # one manifest, one setting
+            clear_slide(self.run, slide_id)
         kept = [record for record in read_records(self.run) if record.slide_id not in redone]
         write_slides_table(
             self.run, kept
         )  # so that a kill leaves no row of a slide that is cleared
 
-    def _unpublish_other_settings(self, redone: Set[str]) -> None:
-        """Remove slides made with other settings before any is redone: one manifest, one setting.
+    def _job(self, source: SlideSource, before: SlideRecord | None) -> SlideJob:
+        return SlideJob(
+            source=source,
+            run=self.run,
+            config=self.config,
+            redo=self.options.overwrite,
+            attempt=self.attempt,
+            before=mark_of(before),
+            holder=self._holder,
+        )
 
-        Not before a worker has answered: a cluster that cannot be reached must cost nothing.
-        """
+    def _of_other_settings(self, slide_ids: Set[str]) -> set[str]:
+        """Return which of these slides have a record of other settings."""
         digest = self.config.digest()
-        other = [
+        return {
             record.slide_id
             for record in read_records(self.run)
-            if record.slide_id in redone and record.values.get("config_digest", digest) != digest
-        ]
-        if other:
-            self.pool.submit(_call("ready", bool, None, "?"))
-            self.pool.next_answer()
-        for slide_id in other:
-            clear_slide(self.run, slide_id)
+            if record.slide_id in slide_ids and record.values.get("config_digest", digest) != digest
+        }
 
     def drive(self) -> None:
         """Keep the pool busy until nothing is left; at most a window of calls is under way."""
@@ -152,10 +186,17 @@ class Tiling:
                     self.lease.check()  # an error may come of another having taken over meanwhile
                 self._advance(self.under_way.pop(answer.call.name), answer)
         except BaseException:
-            if self.lease is not None:
+            self._break_off()
+            raise
+
+    def _break_off(self) -> None:
+        """End what is under way while the run is still held: no worker writes beside the next command."""
+        try:
+            self.pool.drop()
+        finally:
+            if self._holder is not None:
                 for slide_id in self.units_left.keys() | self._slides_under_way():
                     interrupt_try(self.run, slide_id)
-            raise
 
     def _next_call(self) -> tuple[SlideJob, Call]:
         """Take the next call: a slide has at most half of the pool to itself while another waits.
@@ -210,7 +251,7 @@ class Tiling:
         """Note what a call gave and queue what follows; slides that are begun go before new ones."""
         slide_id = job.source.slide_id
         if slide_id in self.records:  # failed while this call was under way
-            self._clean_up(self.records[slide_id])
+            self._clean_up(job, self.records[slide_id])
             return
         if answer.error is not None:
             self._fail(job, answer.error)
@@ -238,7 +279,8 @@ class Tiling:
 
     def _fail(self, job: SlideJob, error: BaseException) -> None:
         """Record why a slide failed and drop what was still to be done for it."""
-        if isinstance(error, OutputError):
+        late = isinstance(error, LateError)
+        if isinstance(error, OutputError) and not late:
             raise error
         slide_id = job.source.slide_id
         begun = self.units_left.keys()
@@ -248,28 +290,26 @@ class Tiling:
             if other.source.slide_id != slide_id
             and (not self.options.stop_on_error or other.source.slide_id in begun)
         )
-        if (done := self._done_by_another(job)) is not None:
+        # Another command, that took the run over when this one was not heard of, may have finished it;
+        # the error then comes of the work that it tidied away.
+        if (done := done_since(job)) is not None:
             self._end(done)
             return
-        record = _record_of(job.source, "failed", _reason(error))
-        if self.lease is not None:
+        if late:
+            raise error
+        kept = f"; {_UNTOUCHED}" if is_untouched(job) else ""
+        record = _record_of(job.source, "failed", _reason(error) + kept)
+        if self._holder is not None:
             fail_try(self.run, slide_id, error)
-        self._clean_up(record)
+        self._clean_up(job, record)
         self._end(record)
 
-    def _done_by_another(self, job: SlideJob) -> SlideRecord | None:
-        """Return the record of a slide that another command has finished while this one worked on it.
+    def _clean_up(self, job: SlideJob, record: SlideRecord) -> None:
+        """Remove what there is of a failed slide when none of its calls is under way any more.
 
-        It took the run over when this one was not heard of; the error comes of the work that it tidied away.
+        A redo that did not come to clear what was done before, as its source cannot be opened, leaves it.
         """
-        record = None if job.redo else read_record(self.run, job.source.slide_id)
-        if record is None or record.status != "done":
-            return None
-        return record if record.values.get("config_digest") == self.config.digest() else None
-
-    def _clean_up(self, record: SlideRecord) -> None:
-        """Remove what there is of a failed slide when none of its calls is under way any more."""
-        if record.slide_id in self._slides_under_way():
+        if record.slide_id in self._slides_under_way() or is_untouched(job):
             return
         clear_slide(self.run, record.slide_id)
         write_record(self.run, record)

@@ -28,7 +28,11 @@ class SlideJob:
     run: RunDirectory
     config: TileConfig
     redo: bool = False
-    """Begin anew, whatever an interrupted attempt has left."""
+    """Begin anew, whatever an earlier attempt has left."""
+    attempt: str = ""
+    """The same in all copies of a call, another one with the next command."""
+    before: int | None = None
+    """The result that a redo is to replace, as ``stages.attempt.mark_of`` its record tells."""
     holder: Holder | None = None
     """The command that has it cut."""
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError, TileError
-from wsi_pipeline.remote import absolute, check_reachable, is_remote
-from wsi_pipeline.schema import TILE_COLUMNS, arrow_schema
+from wsi_pipeline.remote import absolute, answering, check_reachable, is_remote
+from wsi_pipeline.schema import IMPORTED, TILE_COLUMNS, arrow_schema
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
     SlideRecord,
@@ -78,9 +78,15 @@ def verify_run(
     ------
     ConfigError
         There is no run at the path.
+    OutputError
+        A remote one stopped answering.
     """
     run = RunDirectory(path=absolute(run_path))
-    pool, observer = pool or SerialPool(), observer or SilentObserver()
+    with answering(run.path):
+        return _verify(run, pool or SerialPool(), observer or SilentObserver())
+
+
+def _verify(run: RunDirectory, pool: Pool, observer: Observer) -> VerifyOutcome:
     checks = _checks(run)
     observer.slides_found(len(checks))
     for check in checks:
@@ -172,7 +178,8 @@ def _about_manifest(check: SlideCheck, table: pa.Table) -> Iterator[str]:
         yield "its manifest's rows are not numbered 0, 1, 2, …"
     if table_metadata(table).get("config_digest") != check.config.digest():
         yield "its manifest was made with other settings than run.json says"
-    if not check.run.overlay(check.record.slide_id).is_file():
+    imported = check.record.values.get("backend") == IMPORTED  # of them there is no overview
+    if not imported and not check.run.overlay(check.record.slide_id).is_file():
         yield "its overlay is missing"
 
 

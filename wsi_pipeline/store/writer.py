@@ -6,7 +6,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from wsi_pipeline.files import publish_bytes, published
+from wsi_pipeline.files import exists, publish_bytes, published
 from wsi_pipeline.store.layout import (
     MISSING,
     SHARD_TILES,
@@ -19,7 +19,7 @@ from wsi_pipeline.store.layout import (
 
 def open_group(store: Path) -> None:
     """Make the group that holds the arrays, if it is not there."""
-    if not (store / "zarr.json").exists():
+    if not exists(store / "zarr.json"):
         publish_bytes(store / "zarr.json", group_json())
 
 

@@ -2,8 +2,11 @@
 
 import gc
 import logging
+import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,55 @@ NOWHERE = "http://127.0.0.1:9"
 """Where nobody answers."""
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+DENIED = """<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"""
+
+
+class Mortal:
+    """An S3 server that a test takes away, or that denies everything from then on."""
+
+    def __init__(self) -> None:
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        self._host, self._port = self._server.get_host_and_port()
+        self._denying: ThreadingHTTPServer | None = None
+        self.address = f"http://{self._host}:{self._port}"
+        self.bucket = f"s3://test-{uuid.uuid4().hex[:12]}"
+
+    def go(self) -> None:
+        """Stop answering: connections are refused."""
+        self._server.stop()
+        self._server._server.server_close()  # type: ignore[union-attr]
+
+    def deny(self) -> None:
+        """Answer every request with 403, as S3 does when a key is withdrawn."""
+        self.go()
+        self._denying = ThreadingHTTPServer((self._host, self._port), _Denying)
+        threading.Thread(target=self._denying.serve_forever, daemon=True).start()
+
+    def end(self) -> None:
+        """Leave nothing running."""
+        if self._denying is not None:
+            self._denying.shutdown()
+            self._denying.server_close()
+
+
+class _Denying(BaseHTTPRequestHandler):
+    def _deny(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(DENIED)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(DENIED.encode())
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _deny  # noqa: N815  the base class calls these
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 @contextmanager

@@ -58,7 +58,15 @@ def test_a_run_ends_when_its_workers_have_been_gone_for_too_long() -> None:
         def release(self) -> None: ...
 
     pool = DaskPool(lambda: None, slots=1)
-    pool._client, pool._completed = object(), iter([Future()])
+
+    class Completed(list[Future]):
+        def has_ready(self) -> bool:
+            return True
+
+        def __next__(self) -> Future:
+            return self.pop()
+
+    pool._client, pool._completed = object(), Completed([Future()])
     pool._calls["unit"] = Call(name="unit", function=abs, argument=0)
     with pytest.raises(PipelineError, match="no workers for too long; have all its jobs ended"):
         pool.next_answer()

@@ -12,7 +12,7 @@ from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.store.codec import decode_tile, encode_tile
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout, array_json, shard_name
-from wsi_pipeline.store.reader import iterate_tiles, read_shard
+from wsi_pipeline.store.reader import iterate_tiles, read_shard, read_tile
 from wsi_pipeline.store.writer import checksum, open_group, publish_array, write_shard
 
 SIDE = 8
@@ -57,7 +57,24 @@ def test_a_shard_gives_back_the_bytes_that_were_put_into_it(
     array = tmp_path_factory.mktemp("array")
     size_bytes = write_shard(array, 3, chunks)
     assert (array / shard_name(3)).stat().st_size == size_bytes
-    assert read_shard(array, 3) == [*chunks, *[None] * (SHARD_TILES - len(chunks))]
+    whole = [*chunks, *[None] * (SHARD_TILES - len(chunks))]
+    assert read_shard(array, 3) == whole
+    first = 3 * SHARD_TILES
+    assert [read_tile(array, first + place) for place in range(SHARD_TILES)] == whole
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 3, 500])
+def test_a_tile_of_a_shard_that_is_cut_off_or_gone_is_an_error(
+    tmp_path: Path, kept_bytes: int
+) -> None:
+    write_shard(tmp_path, 0, [b"pixels"])
+    path = tmp_path / shard_name(0)
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(TileError, match="its index is damaged or cut off"):
+        read_tile(tmp_path, 0)
+    path.unlink()
+    with pytest.raises(TileError, match="cannot be read"):
+        read_tile(tmp_path, 0)
 
 
 @given(st.lists(st.none() | st.binary(max_size=9), max_size=150))

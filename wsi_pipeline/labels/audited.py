@@ -1,0 +1,153 @@
+"""A table that is audited, in one form whoever made it, and what is said of it."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.labels.groups import listed
+
+Kind: TypeAlias = Literal[
+    "patient", "slide", "overlap", "same_file", "alike", "same_tile", "alike_name", "disagree"
+]
+
+FOOTPRINT = ("x", "y", "width", "height")
+SOURCE = ("size_bytes", "source_crc32c")
+"""Columns that are equal where slides are byte-equal; ``fingerprint`` too, where there is one."""
+
+PARTITION = re.compile(r"(split|fold)(_\d+)?")
+"""Columns that divide tiles into parts."""
+
+CONTENT = ("crc32c", "laplacian_var", "gray_mean")
+"""Columns that are equal where two tiles have the same bytes: a checksum alone may be so by chance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that the audit found."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    """Of the patient or the slides."""
+    text: str
+    is_leak: bool
+    """Whether it is refused; else a person has to look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codes:
+    """Words of a column as numbers."""
+
+    of_row: NDArray[np.int64]
+    """-1 where there is none."""
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, column: "pd.Series[Any]") -> "Codes":
+        """Return a column in numbers."""
+        codes, words = pd.factorize(column)
+        return cls(of_row=np.asarray(codes, dtype=np.int64), words=tuple(map(str, words)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditTable:
+    """What the audit looks at, in one form."""
+
+    tiles: pd.DataFrame
+    slide: Codes | None
+    patient: Codes | None
+    file_of_slide: NDArray[np.int64] | None
+    """Number of each slide's file, the same under every name; -1 where unknown."""
+
+    @classmethod
+    def of(cls, tiles: pd.DataFrame, slides: pd.DataFrame | None) -> "AuditTable":
+        """Return a table of tiles, with what is known of its slides.
+
+        Raises
+        ------
+        ConfigError
+            Neither slides nor patients are named.
+        """
+        slide = Codes.of(tiles["slide_id"]) if "slide_id" in tiles else None
+        patient = Codes.of(tiles["patient_id"]) if "patient_id" in tiles else None
+        if slide is None and patient is None:
+            raise ConfigError(
+                f"expected a column slide_id or patient_id, got {listed(list(map(str, tiles.columns)))}; "
+                "rename yours, in pandas: table.rename(columns={'yours': 'slide_id'})"
+            )
+        files = _files(tiles, slides, slide)
+        return cls(tiles=tiles, slide=slide, patient=patient, file_of_slide=files)
+
+    def has(self, *names: str) -> bool:
+        """Whether the tiles have these columns."""
+        return all(name in self.tiles for name in names)
+
+    @property
+    def boxes0(self) -> NDArray[np.int64]:
+        """Footprints in level-0 pixels, ``(tiles, 4)``."""
+        return np.asarray(self.tiles[list(FOOTPRINT)].to_numpy(dtype=np.int64, na_value=0))
+
+
+def partitions(tiles: pd.DataFrame) -> list[str]:
+    """Return the columns that say what is in which part.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    names = [str(name) for name in tiles.columns if PARTITION.fullmatch(str(name))]
+    if not names:
+        raise ConfigError(
+            f"expected a column split, got {listed(list(map(str, tiles.columns)))}; run wsi-pipeline split, "
+            "or rename yours, in pandas: table.rename(columns={'yours': 'split'})"
+        )
+    return names
+
+
+def parts_of(column: "pd.Series[Any]", name: str) -> Codes:
+    """Return the parts of such a column, folds called so."""
+    codes = Codes.of(column)
+    if not name.startswith("fold"):
+        return codes
+    words = tuple(f"fold {word.removesuffix('.0')}" for word in codes.words)
+    return Codes(of_row=codes.of_row, words=words)
+
+
+def _files(
+    tiles: pd.DataFrame, slides: pd.DataFrame | None, slide: Codes | None
+) -> NDArray[np.int64] | None:
+    """Return a number per slide that byte-equal ones have in common."""
+    given = slides if slides is not None else tiles
+    if slide is None or not {"slide_id", *SOURCE} <= set(given.columns):
+        return None
+    known = given.drop_duplicates("slide_id")
+    files = dict(zip(known["slide_id"].map(str), same_file(known), strict=True))
+    codes, _ = pd.factorize(pd.Series([files.get(word) for word in slide.words], dtype=object))
+    return np.asarray(codes, dtype=np.int64)
+
+
+def same_file(slides: pd.DataFrame) -> "pd.Series[str]":
+    """Return a word per slide that byte-equal ones have in common; null where bytes are not known."""
+    names = [*SOURCE, *(["fingerprint"] if "fingerprint" in slides else [])]
+    if not set(SOURCE) <= set(slides.columns):
+        return pd.Series([None] * len(slides), index=slides.index, dtype=object)
+    words = slides[names].astype(str).agg("/".join, axis=1).astype(object)
+    return words.where(slides[list(SOURCE)].notna().all(axis=1), None)
+
+
+def in_several(entity: NDArray[np.int64], parts: Codes) -> dict[int, dict[str, int]]:
+    """Return rows per part of everything that is in several parts."""
+    known = (entity >= 0) & (parts.of_row >= 0)
+    count = max(len(parts.words), 1)
+    bins = np.bincount(entity[known] * count + parts.of_row[known])
+    things, numbers = np.divmod(np.flatnonzero(bins), count)
+    inside = np.isin(things, np.flatnonzero(np.bincount(things) > 1))
+    found: dict[int, dict[str, int]] = {}
+    for thing, number in zip(things[inside].tolist(), numbers[inside].tolist(), strict=True):
+        found.setdefault(thing, {})[parts.words[number]] = int(bins[thing * count + number])
+    return found
