@@ -72,10 +72,11 @@ class Rows:
     @property
     def shards(self) -> NDArray[np.int32]:
         """A number for the shard of every tile, another one in every array, ``(tiles,)``."""
-        most = np.zeros(len(self.arrays) + 1, np.int64)
-        np.maximum.at(most, self.array + 1, self.tile // SHARD_TILES + 1)
-        first = np.cumsum(most)[:-1].astype(np.int32)
-        return np.asarray(first[self.array] + self.tile // SHARD_TILES, dtype=np.int32)
+        inside = self.tile // SHARD_TILES
+        most = np.zeros(len(self.arrays) + 1, np.int32)
+        np.maximum.at(most, self.array.astype(np.intp) + 1, inside + np.int32(1))
+        inside += np.cumsum(most, dtype=np.int32)[:-1][self.array]
+        return inside
 
     def slide_id(self, row: int) -> str:
         """Return the slide of a tile."""
