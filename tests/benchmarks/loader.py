@@ -157,7 +157,9 @@ def _growth(plan: Plan) -> Iterator[Result]:
     if plan.wants(start) or plan.wants(order):
         tiles = 100_000 if plan.quick else 4_704_000
         turns = [figures_of("loading", "start", str(large_run(tiles))) for _ in range(plan.runs)]
-        told = f"{turns[0]['tiles']:.0f} tiles; {turns[0]['cpu_s']:.1f} CPU s; peak above imports {turns[0]['peak_mb']:.0f} MB"
+        first = turns[0]
+        told = f"{first['tiles']:.0f} tiles; {first['cpu_s']:.1f} CPU s"
+        told += f"; peak above imports {first['peak_mb']:.0f} MB"
         seconds = [turn["seconds"] for turn in turns]
         yield judged(start, seconds, bar=START_BAR_S, unit="s", against=told)
         kept = [turn["order_mb"] for turn in turns]

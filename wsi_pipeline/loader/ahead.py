@@ -61,7 +61,7 @@ class _Begun:
     futures: list[Future[list[Problem]]]
 
 
-class _Turns:
+class Turns:
     """How many threads read, and how many of them decode, at the same time.
 
     From the page cache a thread has its bytes at once, and further threads only get in the way of those that
@@ -96,7 +96,7 @@ def read_ahead(
         return
     depth = config.depth(len(first.rows) * side_px**2 * 3)
     buffers = Buffers(most=depth + 2 if config.reuse else 0, allocate=config.allocate)
-    turns = _Turns(config)
+    turns = Turns(config)
     threads = ThreadPoolExecutor(config.decoding + config.waiting, "tiles")
 
     def begin(planned: Planned) -> _Begun:
@@ -119,7 +119,7 @@ def read_ahead(
 
 def _fill(
     source: Source,
-    turns: _Turns,
+    turns: Turns,
     rows: RowNumbers,
     images: NDArray[np.uint8],
     places: RowNumbers,

@@ -10,7 +10,7 @@ import pytest
 
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.geometry import Rgb
-from wsi_pipeline.loader.ahead import AheadConfig, Made, read_ahead
+from wsi_pipeline.loader.ahead import AheadConfig, Made, Turns, read_ahead
 from wsi_pipeline.loader.epoch import Planned
 from wsi_pipeline.loader.source import Problem, RowNumbers
 
@@ -90,12 +90,25 @@ def test_no_more_threads_decode_than_asked_for() -> None:
     assert source.most_waiting > 2
 
 
+def free(turns: Turns) -> int:
+    """Return how many threads may begin to read, and let none of them."""
+    count = 0
+    while turns.reading.acquire(blocking=False):
+        count += 1
+    turns.reading.release(count)
+    return count
+
+
 def test_further_threads_read_only_where_waiting_takes_long() -> None:
-    quick, slow = Clockwork(work_s=0.004), Clockwork(wait_s=0.01, work_s=0.001)
-    for source in (quick, slow):
-        made(source, batches=40, most_bytes=1 << 20)
-    assert quick.most_waiting <= 2
-    assert slow.most_waiting > 4
+    turns = Turns(config(decoding=2, waiting=6))
+    for _ in range(1000):
+        turns.took(0.4, 1.0)
+    assert free(turns) == 2
+    turns = Turns(config(decoding=2, waiting=6))
+    for part in range(1, 100):
+        turns.took(0.6, 1.0)
+        assert free(turns) == 2 + min(6, part // 8)
+    assert free(Turns(config(decoding=2, waiting=6, waits=True))) == 8
 
 
 def test_only_so_many_batches_are_begun_as_memory_allows() -> None:
