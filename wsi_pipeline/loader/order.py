@@ -49,8 +49,7 @@ def shuffled(
     places = rng.random(tiles)  # in place from here: 4.7 million are 38 MB each time
     places *= blocks[shard]
     places += (starts - (blocks - spans) / 2)[shard]
-    order: NDArray[np.int64] = np.argsort(_reflected(places, tiles), kind="stable")
-    return order
+    return _sorted(_reflected(places, tiles))
 
 
 def _numbered(shards: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -58,6 +57,21 @@ def _numbered(shards: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.
     counts = np.bincount(shards)
     number = (np.cumsum(counts > 0) - 1).astype(np.int32)
     return number[shards], counts[counts > 0]
+
+
+def _sorted(places: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return numbers of tiles in order of their places, of 0 to as many as there are.
+
+    Place and number make one whole number, so that equal places have an order too, whatever the processor
+    sorts with; and that takes half the time of a stable ``argsort``.
+    """
+    bits = len(places).bit_length()
+    keys = np.ldexp(places, 62 - 2 * bits).astype(np.int64)
+    keys <<= bits
+    keys |= np.arange(len(places))
+    keys.sort()
+    keys &= (1 << bits) - 1
+    return keys
 
 
 def _reflected(places: NDArray[np.float64], end: int) -> NDArray[np.float64]:
