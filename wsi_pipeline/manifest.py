@@ -4,15 +4,23 @@
 >>> tiles = read_manifest("RUN", columns=["slide_id", "laplacian_var"]).to_pandas()  # doctest: +SKIP
 """
 
+import ast
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import absolute, seekable
+
+Where: TypeAlias = str | pc.Expression
+"""Which rows: words as ``pandas.DataFrame.query`` takes them, or an expression of ``pyarrow.compute``."""
 
 _READERS = 4  # files at once; decompression lets go of the interpreter
 
@@ -77,3 +85,77 @@ def _in_order(table: pa.Table, columns: Sequence[str], run_path: str | Path) -> 
             "label, qc and split add theirs: has that command been run?"
         )
     return table.select(list(columns))
+
+
+def rows_where(table: pa.Table, where: Where | None) -> pa.Table:
+    """Return the rows of a manifest for which an expression holds; all of them for None.
+
+    >>> tiles = pa.table({"split": ["train", "test"], "laplacian_var": [80.0, 90.0]})
+    >>> rows_where(tiles, "split == 'train' and laplacian_var > 50").num_rows
+    1
+
+    Raises
+    ------
+    ConfigError
+        The expression is wrong, speaks of a column that is not there, or is not true or false of a row.
+    """
+    if where is None:
+        return table
+    try:
+        if not isinstance(where, str):
+            return table.filter(where)
+        asked = table.select(columns_in(where, table.column_names)).to_pandas()
+        mask: Any = asked.eval(where)
+    except ConfigError:
+        raise
+    except Exception as error:  # pandas, Arrow and Python each have their own
+        raise ConfigError(f"where: {where} cannot be asked of the manifest: {error}") from error
+    if getattr(mask, "ndim", 0) != 1 or not str(mask.dtype).startswith("bool"):
+        raise ConfigError(f"where: expected what is true or false of a tile, got {where!r}")
+    return table.filter(pa.array(np.asarray(mask.fillna(value=False), dtype=np.bool_)))
+
+
+def columns_in(where: Where | None, known: Sequence[str]) -> list[str]:
+    """Return the columns that an expression speaks of, so that no others have to be read.
+
+    >>> columns_in("split == 'train' and `my score` > 1", ["split", "label", "my score"])
+    ['my score', 'split']
+
+    Raises
+    ------
+    ConfigError
+        It is no expression, or names what is no column.
+    """
+    if where is None:
+        return []
+    if not isinstance(where, str):
+        return [name for name in known if re.search(rf"\b{re.escape(name)}\b", str(where))]
+    quoted = re.findall(r"`([^`]+)`", where)
+    try:
+        tree = ast.parse(re.sub(r"`[^`]+`", "None", where).strip(), mode="eval")
+    except SyntaxError as error:
+        raise ConfigError(
+            f"where: expected an expression such as split == 'train', got {where!r} ({error.msg})"
+        ) from error
+    plain = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names = sorted({*quoted, *plain})
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"where: no column {', '.join(unknown)} in the manifest; there are {', '.join(known)}"
+        )
+    return names
+
+
+def manifest_columns(run_path: str | Path) -> list[str]:
+    """Return the names of a run's columns, as its first slide has them.
+
+    Raises
+    ------
+    ConfigError
+        There is no such run.
+    """
+    files = manifest_files(run_path)
+    if not files:
+        raise ConfigError(f"{run_path}: expected a run with tiles, found no manifest in it")
+    with pq.ParquetFile(seekable(next(iter(files.values())))) as file:
+        return list(file.schema_arrow.names)

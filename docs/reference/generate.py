@@ -14,6 +14,7 @@ from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.labels.rules import LabelConfig
 from wsi_pipeline.labels.split_config import SplitConfig
+from wsi_pipeline.loader.config import LoaderConfig
 from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import (
     IMPORT_COLUMNS,
@@ -67,6 +68,10 @@ def config_page() -> str:
         + "\n## A profile: --cluster PROFILE.yaml\n\n"
         + "Jobs of a batch system ([how to](../how-to/cluster.md)). Only `kind` has to be given.\n\n"
         + _settings(Profile)
+        + "\n## The loader\n\n"
+        + "Settings of `wsi_pipeline.loader.tiles.TileLoader` ([how to](../how-to/load-tiles.md)). Only\n"
+        + "`batch_size` has to be given.\n\n"
+        + _settings(LoaderConfig)
     )
 
 

@@ -5,12 +5,23 @@ import json
 import sys
 from pathlib import Path
 
-from tests.benchmarks import dataset, label, likeness, read, reporting, scale, splitting, tile
+from tests.benchmarks import (
+    dataset,
+    label,
+    likeness,
+    loader,
+    read,
+    reporting,
+    scale,
+    splitting,
+    tile,
+)
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
 from tests.benchmarks.show import table
 
 BENCHMARKS = {
+    "loader": loader.run,
     "tile": tile.run,
     "read": read.run,
     "scale": scale.run,

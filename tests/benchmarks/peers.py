@@ -9,7 +9,16 @@ PLACE = ROOT / ".benchmarks"
 
 HISTOPREP = ("histoprep==2.0.5", "numpy<2.3", "openslide-bin")
 VIPS = ("pyvips[binary]",)
-_TOLD = ("histoprep", "numpy", "openslide_bin", "pillow", "pyvips", "pyvips_binary")
+_LOADING = ("torch", "torchvision", "mosaicml_streaming", "webdataset", "litdata", "zarr")
+LOADERS = (
+    f"{ROOT}",  # its codec, for plain zarr
+    "torch",
+    "torchvision",
+    "mosaicml-streaming",
+    "webdataset",
+    "litdata",
+)
+_TOLD = ("histoprep", "numpy", "openslide_bin", "pillow", "pyvips", "pyvips_binary", *_LOADING)
 
 
 class PeerMissingError(Exception):

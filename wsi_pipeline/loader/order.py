@@ -7,6 +7,7 @@ Who reads a batch plays no part in it, so any number of workers and ranks sees t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,6 @@ from wsi_pipeline.randomness import generator
 
 BLOCK_TILES = 1 << 15
 """Tiles over which a shard is spread: 512 shards of 64 are open at once; a batch of 256 sees about 200."""
-
-PADDING = -1
-"""Number in a batch that stands for no tile; its weight is 0."""
 
 
 def shuffled(
@@ -33,7 +31,7 @@ def shuffled(
     Parameters
     ----------
     shards
-        The shard of every tile, ``(tiles,)``; any numbers, in any order.
+        The shard of every tile, ``(tiles,)``; small numbers, 0 or more, in any order.
     seed, epoch
         Another epoch is another order.
     block_tiles
@@ -43,21 +41,30 @@ def shuffled(
     tiles = len(shards)
     if not tiles:
         return np.empty(0, np.int64)
-    _, shard, spans = np.unique(shards, return_inverse=True, return_counts=True)
+    shard, spans = _numbered(shards)
     turn = rng.permutation(len(spans))
     starts = np.empty(len(spans))
     starts[turn] = np.cumsum(spans[turn]) - spans[turn]
     blocks = np.maximum(rng.uniform(0.75, 1.25, len(spans)) * block_tiles, spans)
-    first = starts - (blocks - spans) / 2
-    places = first[shard] + rng.random(tiles) * blocks[shard]
+    places = rng.random(tiles)  # in place from here: 4.7 million are 38 MB each time
+    places *= blocks[shard]
+    places += (starts - (blocks - spans) / 2)[shard]
     order: NDArray[np.int64] = np.argsort(_reflected(places, tiles), kind="stable")
     return order
 
 
+def _numbered(shards: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return shards as numbers without gaps, and how many tiles each has."""
+    counts = np.bincount(shards)
+    number = (np.cumsum(counts > 0) - 1).astype(np.int32)
+    return number[shards], counts[counts > 0]
+
+
 def _reflected(places: NDArray[np.float64], end: int) -> NDArray[np.float64]:
-    """Return places outside of 0 to ``end`` folded back, so that both ends are as mixed as the rest."""
-    folded = np.abs(places) % (2 * end)
-    return np.asarray(np.minimum(folded, 2 * end - folded))
+    """Fold places outside of 0 to ``end`` back, so that both ends are as mixed as the rest."""
+    np.abs(places, out=places)
+    np.mod(places, 2 * end, out=places)
+    return np.asarray(np.minimum(places, 2 * end - places, out=places))
 
 
 def balanced(
@@ -108,7 +115,7 @@ class Batches:
     batch_size: int
     """Of all ranks together."""
     drop_last: bool = False
-    """Leave out the last batch if it is not full; else it is filled with ``PADDING``."""
+    """Leave out the last batch if it is not full; else it is filled with tiles that do not count."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -126,13 +133,10 @@ class Batches:
         """
         return iter(range(first + world.worker, len(self), world.workers))
 
-    def part(self, order: NDArray[np.int64], batch: int, world: World) -> NDArray[np.int64]:
-        """Return a rank's tiles of a batch; the last one padded, so that ranks have as many as before."""
-        begin = batch * self.batch_size
-        whole = order[begin : begin + self.batch_size]
-        padded = np.full(self.batch_size, PADDING, np.int64)
-        padded[: len(whole)] = whole
-        return padded[world.share(self.batch_size)]
+    def places(self, batch: int, world: World) -> NDArray[np.int64]:
+        """Return a rank's places of a batch in an order; those past its end fill up a last batch."""
+        share = world.share(self.batch_size)
+        return np.arange(share.start, share.stop) + batch * self.batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +152,7 @@ class Mixing:
 
 
 def mixing(
-    shards: NDArray[np.int32], order: NDArray[np.int64], *, batch_size: int, seed: int = 0
+    shards: NDArray[np.int32], order: NDArray[np.integer[Any]], *, batch_size: int, seed: int = 0
 ) -> Mixing:
     """Return how well an order mixes shards, beside a full permutation."""
     permuted = generator(seed, "mixing").permutation(len(shards))

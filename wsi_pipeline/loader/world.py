@@ -11,6 +11,9 @@ _PAIRS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 """Variables that torchrun and srun set; SLURM_NTASKS is there in a batch script too, which is one process."""
 
 
+_HERE = "LOCAL_WORLD_SIZE"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """Rank and worker numbers as one value."""
@@ -54,6 +57,12 @@ def this_world(variables: Mapping[str, str] | None = None) -> World:
         if rank in variables and ranks in variables:
             return World(rank=_number(variables, rank), ranks=_number(variables, ranks))
     return World()
+
+
+def processes_here(variables: Mapping[str, str] | None = None) -> int:
+    """Return how many ranks share the cores that this process sees; torchrun says so, srun parts them."""
+    variables = os.environ if variables is None else variables
+    return max(1, _number(variables, _HERE)) if _HERE in variables else 1
 
 
 def _of_torch() -> World | None:

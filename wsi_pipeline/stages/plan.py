@@ -26,16 +26,7 @@ from wsi_pipeline.slides.overview import (
     stored_pixels,
 )
 from wsi_pipeline.slides.reader import SlideInfo, SlideReader
-from wsi_pipeline.tiles.grid import Edge, stride_px
-from wsi_pipeline.tiles.window import (
-    Resolution,
-    Sampling,
-    footprints0,
-    sampling_at_level,
-    sampling_at_mpp,
-    sampling_of_whole,
-    windows_px,
-)
+from wsi_pipeline.tiles.window import Sampling, all_windows_px, footprints0, sampling_of
 from wsi_pipeline.tissue.mask import TissueMask
 from wsi_pipeline.tissue.segment import (
     DARKEST_PICTURE,
@@ -101,7 +92,7 @@ def plan_slide(
     level, shrink = _overview_choice(reader.info, config)
     overview = read_overview(reader, level=level, shrink=shrink)
     _refuse_class_raster(reader, overview, shrink=shrink)
-    sampling = _sampling(reader.info, source, config)
+    sampling = sampling_of(reader.info, config, slide=source.slide_id)
     found = _segmentation(reader.info, source, config, overview)
     mask = TissueMask(
         tissue=found.tissue
@@ -111,8 +102,7 @@ def plan_slide(
         downsample_x=overview.downsample_x,
         downsample_y=overview.downsample_y,
     )
-    edge: Edge = "pad" if config.whole_image else config.edge
-    windows = windows_px(reader.info, sampling, edge=edge)
+    windows = all_windows_px(reader.info, sampling, config)
     boxes0 = footprints0(reader.info, sampling.level, windows)
     tissue = mask.coverage(boxes0)
     kept = (tissue >= config.min_tissue) | config.whole_image
@@ -225,21 +215,6 @@ def read_picture(path: Path) -> Picture:
 
 
 _PICTURE_FRAME = ("x0", "y0", "downsample_x", "downsample_y")
-
-
-def _sampling(info: SlideInfo, source: SlideSource, config: TileConfig) -> Sampling:
-    size, stride = config.tile_size, stride_px(config.tile_size, config.overlap)
-    if config.whole_image:
-        return sampling_of_whole(info, tile_size=size)
-    if config.mpp is None:
-        return sampling_at_level(info, level=config.level, tile_size=size, stride=stride)
-    return sampling_at_mpp(
-        info,
-        resolution=Resolution(mpp=config.mpp, allow_upsample=config.allow_upsample),
-        tile_size=size,
-        stride=stride,
-        slide=source.slide_id,
-    )
 
 
 def _overview_choice(info: SlideInfo, config: TileConfig) -> OverviewLevel:

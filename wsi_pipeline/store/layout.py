@@ -89,6 +89,24 @@ def array_json(layout: ArrayLayout) -> bytes:
     )
 
 
+def read_array_json(data: bytes) -> ArrayLayout:
+    """Return the layout that ``array_json`` wrote.
+
+    >>> layout = ArrayLayout(tiles=7, tile_size=256, codec="jpeg:90")
+    >>> read_array_json(array_json(layout)) == layout
+    True
+    """
+    found = json.loads(data)
+    codec = found["codecs"][0]["configuration"]["codecs"][-1]
+    name = str(codec["name"]).removeprefix("wsi_pipeline.")
+    quality = codec["configuration"].get("quality")
+    return ArrayLayout(
+        tiles=found["shape"][0],
+        tile_size=found["shape"][1],
+        codec=name if quality is None else f"{name}:{quality}",
+    )
+
+
 def _inner_codecs(codec: str) -> list[dict[str, Any]]:
     name, quality = parse_codec(codec)
     if name == "zstd":

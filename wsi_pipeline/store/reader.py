@@ -17,7 +17,8 @@ from wsi_pipeline.store.layout import (
 )
 from wsi_pipeline.store.writer import checksum
 
-_FOOTER_BYTES = SHARD_TILES * INDEX_ENTRY_BYTES + INDEX_CHECKSUM_BYTES
+FOOTER_BYTES = SHARD_TILES * INDEX_ENTRY_BYTES + INDEX_CHECKSUM_BYTES
+"""Index and its checksum, at the end of every shard file."""
 
 
 def read_shard(array: Path, shard: int) -> list[bytes | None]:
@@ -35,7 +36,7 @@ def read_shard(array: Path, shard: int) -> list[bytes | None]:
         raise TileError(f"{path}: cannot be read ({error.strerror})") from error
     return [
         None if offset == MISSING else data[offset : offset + length]
-        for offset, length in _entries(path, data[-_FOOTER_BYTES:], size_bytes=len(data))
+        for offset, length in shard_index(path, data[-FOOTER_BYTES:], size_bytes=len(data))
     ]
 
 
@@ -51,8 +52,8 @@ def read_tile(array: Path, tile: int) -> bytes | None:
     try:
         with path.open("rb") as handle:
             size_bytes = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size_bytes - _FOOTER_BYTES))
-            entries = _entries(path, handle.read(), size_bytes=size_bytes)
+            handle.seek(max(0, size_bytes - FOOTER_BYTES))
+            entries = shard_index(path, handle.read(), size_bytes=size_bytes)
             offset, length = entries[tile % SHARD_TILES]
             if offset == MISSING:
                 return None
@@ -62,13 +63,32 @@ def read_tile(array: Path, tile: int) -> bytes | None:
         raise TileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _entries(path: Path, footer: bytes, *, size_bytes: int) -> list[tuple[int, int]]:
-    """Return (offset, length) of every tile of a shard from its last bytes."""
+def shard_index(path: Path, footer: bytes, *, size_bytes: int) -> list[tuple[int, int]]:
+    """Return (offset, length) of every tile of a shard, both ``MISSING`` where it is left out.
+
+    Parameters
+    ----------
+    path
+        Of the file, for the message.
+    footer
+        Its last ``FOOTER_BYTES``.
+    size_bytes
+        Of the whole file; no tile reaches past it.
+
+    Raises
+    ------
+    TileError
+        It is cut off, or its checksum or what it says is wrong.
+    """
     index, expected = footer[:-INDEX_CHECKSUM_BYTES], footer[-INDEX_CHECKSUM_BYTES:]
-    if len(footer) < _FOOTER_BYTES or checksum(index) != int.from_bytes(expected, "little"):
+    if len(footer) < FOOTER_BYTES or checksum(index) != int.from_bytes(expected, "little"):
         raise TileError(f"{path}: its index is damaged or cut off ({size_bytes} bytes)")
     entries = np.frombuffer(index, dtype="<u8").reshape(SHARD_TILES, 2)
-    return [(int(offset), int(length)) for offset, length in entries]
+    pairs = [(int(offset), int(length)) for offset, length in entries]
+    ends = [offset + length for offset, length in pairs if offset != MISSING]
+    if max(ends, default=0) > size_bytes - FOOTER_BYTES:
+        raise TileError(f"{path}: its index names bytes past its end ({size_bytes} bytes)")
+    return pairs
 
 
 def iterate_tiles(array: Path, *, tiles: int) -> Iterator[tuple[int, bytes | TileError | None]]:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import SlideError
 from wsi_pipeline.geometry import Boxes
 from wsi_pipeline.slides.reader import SlideInfo, required_mpp
-from wsi_pipeline.tiles.grid import Edge, tile_grid
+from wsi_pipeline.tiles.grid import Edge, stride_px, tile_grid
 
 SAME_RESOLUTION = 1e-3
 """Relative difference up to which a level is the wanted resolution and is not resampled."""
@@ -31,6 +32,28 @@ class Sampling:
     def __post_init__(self) -> None:
         if min(self.side_x_px, self.side_y_px, self.tile_size) < 1:
             raise ValueError(f"sampling: expected sides of at least 1 px, got {self}")
+
+
+def sampling_of(info: SlideInfo, config: TileConfig, *, slide: str) -> Sampling:
+    """Return how a slide's tiles come from its levels by the settings of a run.
+
+    Raises
+    ------
+    SlideError
+        The slide lacks the level, or the µm/px, that is asked for; ``slide`` is its name in the message.
+    """
+    size, stride = config.tile_size, stride_px(config.tile_size, config.overlap)
+    if config.whole_image:
+        return sampling_of_whole(info, tile_size=size)
+    if config.mpp is None:
+        return sampling_at_level(info, level=config.level, tile_size=size, stride=stride)
+    resolution = Resolution(mpp=config.mpp, allow_upsample=config.allow_upsample)
+    return sampling_at_mpp(info, resolution=resolution, tile_size=size, stride=stride, slide=slide)
+
+
+def all_windows_px(info: SlideInfo, sampling: Sampling, config: TileConfig) -> Boxes:
+    """Return every window of a slide by the settings of a run, before tissue is looked at."""
+    return windows_px(info, sampling, edge="pad" if config.whole_image else config.edge)
 
 
 def sampling_at_level(info: SlideInfo, *, level: int, tile_size: int, stride: int) -> Sampling:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.loader.order import PADDING, Batches, balanced, mixing, shuffled
-from wsi_pipeline.loader.world import World, this_world
+from wsi_pipeline.loader.order import Batches, balanced, mixing, shuffled
+from wsi_pipeline.loader.world import World, processes_here, this_world
 
 shard_lists = st.lists(st.integers(0, 12), max_size=300).map(lambda row: np.array(row, np.int32))
 seeds = st.integers(0, 2**40)
@@ -105,7 +105,6 @@ def test_without_a_number_the_smallest_group_sets_it_and_nothing_comes_twice(
 def test_any_ranks_and_workers_get_the_same_batches_and_lose_or_double_no_tile(
     *, tiles: int, batch_size: int, many: tuple[int, int], first: int, drop_last: bool
 ) -> None:
-    order = np.random.default_rng(0).permutation(tiles).astype(np.int64)
     batches = Batches(tiles=tiles, batch_size=batch_size, drop_last=drop_last)
     got: dict[int, list[int]] = {}
     ranks, workers = many
@@ -113,13 +112,10 @@ def test_any_ranks_and_workers_get_the_same_batches_and_lose_or_double_no_tile(
         for worker in range(workers):
             world = World(rank=rank, ranks=ranks, worker=worker, workers=workers)
             for batch in batches.of(world, first=first):
-                got.setdefault(batch, []).extend(batches.part(order, batch, world).tolist())
+                got.setdefault(batch, []).extend(batches.places(batch, world).tolist())
     assert sorted(got) == list(range(first, len(batches)))
-    for batch, numbers in got.items():
-        expected = set(order[batch * batch_size : (batch + 1) * batch_size].tolist())
-        assert len(numbers) == batch_size
-        assert set(numbers) - {PADDING} == expected
-        assert len([number for number in numbers if number != PADDING]) == len(expected)
+    for batch, places in got.items():
+        assert sorted(places) == list(range(batch * batch_size, (batch + 1) * batch_size))
 
 
 @given(st.integers(0, 200), st.integers(1, 40))
@@ -142,3 +138,10 @@ def test_a_world_is_read_from_torchrun_or_srun() -> None:
 def test_a_world_that_cannot_be_is_refused(variables: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"(?i)rank: expected"):
         this_world(variables)
+
+
+def test_the_cores_of_a_machine_are_divided_among_its_ranks() -> None:
+    assert processes_here({"LOCAL_WORLD_SIZE": "4"}) == 4
+    assert processes_here({}) == 1
+    with pytest.raises(ConfigError, match="LOCAL_WORLD_SIZE: expected a whole number"):
+        processes_here({"LOCAL_WORLD_SIZE": "all"})

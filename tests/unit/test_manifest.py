@@ -1,0 +1,79 @@
+"""Rows of a manifest by an expression: pandas' words or Arrow's, and sentences where it is wrong."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.manifest import columns_in, rows_where
+
+words = st.lists(st.sampled_from(["train", "test", None]), min_size=1, max_size=30)
+
+
+def table(splits: list[str | None]) -> pa.Table:
+    scores = np.linspace(0, 1, len(splits))
+    encoded = pa.array(splits).dictionary_encode() if any(splits) else pa.array(splits, pa.string())
+    return pa.table({"split": encoded, "score": pa.array(scores), "my score": pa.array(scores * 2)})
+
+
+@given(words, st.floats(0, 1))
+def test_words_and_an_arrow_expression_choose_what_pandas_query_does(
+    splits: list[str | None], least: float
+) -> None:
+    tiles = table(splits)
+    expected = [
+        place
+        for place, split in enumerate(splits)
+        if split == "train" and tiles.column("score")[place].as_py() > least
+    ]
+    by_words = rows_where(tiles, f"split == 'train' and score > {least!r}")
+    by_arrow = rows_where(tiles, (pc.field("split") == "train") & (pc.field("score") > least))
+    scores = tiles.column("score").take(pa.array(expected, pa.int64())).to_pylist()
+    assert by_words.column("score").to_pylist() == by_arrow.column("score").to_pylist() == scores
+
+
+def test_names_with_spaces_membership_and_missing_values_can_be_asked_for() -> None:
+    tiles = table(["train", None, "test"])
+    assert rows_where(tiles, "`my score` >= 1").num_rows == 2
+    assert rows_where(tiles, "split in ['test', 'val']").num_rows == 1
+    assert rows_where(tiles, "split.notna()").num_rows == 2
+    assert rows_where(tiles, "not (split == 'train')").num_rows == 2
+    assert rows_where(tiles, None) is tiles
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("split = 'train'", "expected an expression"),
+        ("split ==", "expected an expression"),
+        ("spilt == 'train'", "no column spilt in the manifest; there are split, score"),
+        ("score + 1", "true or false"),
+        ("True", "true or false"),
+        ("split > 3", "cannot be asked"),
+    ],
+)
+def test_a_wrong_expression_is_answered_with_a_sentence(where: str, said: str) -> None:
+    with pytest.raises(ConfigError, match="where: ") as refused:
+        rows_where(table(["train", "test"]), where)
+    assert said in str(refused.value)
+
+
+def test_a_wrong_arrow_expression_is_answered_with_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="where: "):
+        rows_where(table(["train"]), pc.field("nothing") == 1)
+
+
+def test_only_the_columns_that_an_expression_speaks_of_are_needed() -> None:
+    known = ["split", "score", "my score", "core"]
+    assert columns_in("score > 1 and split == 'score'", known) == ["score", "split"]
+    assert columns_in(pc.field("score") > 1, known) == ["score"]
+    assert columns_in(None, known) == []
+
+
+def test_a_nullable_column_is_false_where_it_is_null() -> None:
+    frame = pd.DataFrame({"outlier": pd.array([True, None, False], dtype="boolean")})
+    assert rows_where(pa.Table.from_pandas(frame), "outlier == True").num_rows == 1
