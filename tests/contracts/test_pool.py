@@ -306,8 +306,15 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_fails_no_slide() -> None:
         def release(self) -> None:
             pass
 
+    class Completed:
+        def has_ready(self) -> bool:
+            return True
+
+        def __next__(self) -> Lost:
+            return Lost()
+
     pool = DaskPool(cast("Any", None), slots=1)  # connected already
-    pool._client, pool._completed = cast("Any", Lost()), cast("Any", iter([Lost()]))
+    pool._client, pool._completed = cast("Any", Lost()), cast("Any", Completed())
     pool._calls["x-1"] = call(double, 1)
     with pytest.raises(PipelineError, match="connection to the scheduler was lost"):
         pool.next_answer()

@@ -156,6 +156,43 @@ def test_a_change_that_is_cut_off_happens_wholly_with_the_next_command(
     assert_whole(run.path, done=SLIDES)
 
 
+@pytest.mark.parametrize("moves", [0, 1, 3])
+def test_parts_that_begin_together_may_both_finish_a_change(
+    moves: int, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "finish_change", lambda _: None)
+    add_columns(run, "split", numbered, slide_ids=SLIDES, about={"seed": 1})
+    monkeypatch.undo()
+    move = columns._move
+    moved: list[Path] = []
+
+    def other_goes_first(path: Path, target: Path) -> None:
+        moved.append(target)
+        if len(moved) == moves + 1:
+            finish_change(run)
+        move(path, target)
+
+    monkeypatch.setattr(columns, "_move", other_goes_first)
+    finish_change(run)
+    assert not read_manifest(run.path, columns=["split_number"]).column(0).null_count
+    assert read_summary(run, "split") == {"seed": 1}
+    assert_whole(run.path, done=SLIDES)
+
+
+def test_a_change_whose_place_is_gone_is_kept(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "finish_change", lambda _: None)
+    add_columns(run, "split", numbered, slide_ids=SLIDES, about={"seed": 1})
+    monkeypatch.undo()
+    run.manifests.rename(run.path / "elsewhere")
+    with pytest.raises(FileNotFoundError):
+        finish_change(run)
+    (run.path / "elsewhere").rename(run.manifests)
+    finish_change(run)
+    assert "split_number" in manifest(run.path)
+
+
 def killed_after_all(_path: Path) -> None:
     raise KilledError
 

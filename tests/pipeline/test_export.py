@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ from wsi_pipeline.schema import METRIC_COLUMNS, TILE_COLUMNS
 from wsi_pipeline.stages.columns import add_columns, words
 from wsi_pipeline.stages.export import ExportConfig, Exported, Kind, export_run
 from wsi_pipeline.stages.import_tiles import ImportConfig, import_tiles
-from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.run_directory import RunDirectory, read_record, write_record
 from wsi_pipeline.stages.verify import verify_run
 from wsi_pipeline.store.codec import decode_tile
 
@@ -97,6 +98,26 @@ def test_rectangles_are_the_boxes_of_the_manifest(labelled: Path, tmp_path: Path
         names = [feature["properties"].get("classification", {}).get("name") for feature in found]
         assert names == [row["label"] for row in rows]
         assert {feature["properties"]["objectType"] for feature in found} == {"tile"}
+
+
+@pytest.mark.parametrize(("origin", "corner"), [("bounds", (100, 40)), ("canvas", (0, 0))])
+def test_geojson_counts_from_the_scanned_part_as_qupath_does_or_from_the_canvas(
+    origin: Literal["bounds", "canvas"], corner: tuple[int, int], drawn: Drawn, tmp_path: Path
+) -> None:
+    tile(tmp_path / "RUN", drawn.plain, config=TileConfig(tile_size=128, min_tissue=0.0))
+    run = RunDirectory(path=tmp_path / "RUN")
+    record = read_record(run, "plain")
+    assert record is not None
+    bounds = {"bounds_x": 100, "bounds_y": 40, "bounds_width": 700, "bounds_height": 600}
+    write_record(run, replace(record, values={**record.values, **bounds}))
+    (done,) = export_run(run.path, ExportConfig(origin=origin), {"geojson": str(tmp_path / "out")})
+    features = json.loads((tmp_path / "out" / "plain.geojson").read_bytes())["features"]
+    found = [shape(each["geometry"]).bounds[:2] for each in features]
+    rows = manifest(run.path)
+    assert found == list(zip(rows["x"] - corner[0], rows["y"] - corner[1], strict=True))
+    assert ["scanned part at 100, 40" in note for note in done.notes] == [True] * (
+        origin == "bounds"
+    )
 
 
 def test_a_class_has_one_colour_on_all_slides(labelled: Path, tmp_path: Path) -> None:

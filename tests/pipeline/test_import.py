@@ -21,9 +21,11 @@ from tests.pipeline.images import (
 )
 from tests.pipeline.runs import REPOSITORY, Command, leftovers, manifest, rows_of, slides_of, stored
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.schema import METRIC_COLUMNS, SLIDE_WORDS, TILE_COLUMNS
 from wsi_pipeline.stages.columns import add_columns, read_summary
 from wsi_pipeline.stages.import_tiles import ImportConfig, import_tiles, plan_import
+from wsi_pipeline.stages.qc import QcOptions, qc_run
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.verify import verify_run
 from wsi_pipeline.store.codec import decode_tile
@@ -133,6 +135,23 @@ def test_a_table_names_slides_patients_and_places(tmp_path: Path) -> None:
     assert (known["s1"]["patient_id"], known["s1"]["centre"]) == ("007", "NA")
     assert {row["patient_id"] for row in first} == {"007"}
     assert (known["s1"]["mpp"], known["s2"]["mpp"]) == (0.5, 0.25)
+
+
+def test_lost_data_is_found_in_imported_tiles_though_their_slide_has_no_size(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tiles").mkdir()
+    for number in range(12):
+        rgb = pixels(number).copy()
+        rgb[: SIDE // 2 * (number < 3)] = 255
+        Image.fromarray(rgb).save(tmp_path / "tiles" / f"{number:02d}.png")
+    import_(tmp_path / "tiles", tmp_path / "RUN")
+    path = tmp_path / "RUN" / "manifest" / "tiles.parquet"
+    lost = pq.read_table(path, partitioning=None).to_pandas()["white_pixels"] > 0
+    qc_run(tmp_path / "RUN", QcConfig(clusters=0), options=QcOptions(pictures=False))
+    judged = pq.read_table(path, partitioning=None).to_pandas()
+    assert lost.sum() == 3
+    assert (judged["qc_white_excess"] > 0).equals(lost)
 
 
 def test_what_a_later_stage_adds_keeps_patients_and_labels(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.pipeline.runs import (
     InterruptedRunError,
     InterruptingPool,
     assert_same_run,
+    digests,
     environment,
     leftovers,
     manifest,
@@ -122,6 +123,33 @@ def test_other_labels_are_other_rows(tmp_path: Path, wsi: Command) -> None:
     assert ended.code == 1
     assert "done before from other rows or with other import settings" in ended.err
     assert set(manifest(tmp_path / "RUN")["label"]) == {"TUM", "STR"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_images_that_a_new_column_groups_otherwise_are_not_taken_twice(
+    tmp_path: Path, *, overwrite: bool
+) -> None:
+    class_folders(tmp_path / "tiles", {"a": 4})
+    table, run = tmp_path / "tiles.csv", tmp_path / "RUN"
+    names = [f"tiles/a/{number:04d}.jpg" for number in range(4)]
+    table.write_text("\n".join(["path", *names]))
+    import_tiles(table, run, ImportConfig())
+    before = digests(run)
+    lines = [f"{name},P{number % 2}" for number, name in enumerate(names)]
+    table.write_text("\n".join(["path,patient_id", *lines]))
+    with pytest.raises(ConfigError, match="they would be in the run twice"):
+        import_tiles(table, run, ImportConfig(), overwrite=overwrite)
+    assert digests(run) == before
+
+
+def test_slides_that_have_left_the_source_stay_in_the_run(tmp_path: Path) -> None:
+    class_folders(tmp_path / "tiles", {"a": 2})
+    table, run = tmp_path / "tiles.csv", tmp_path / "RUN"
+    table.write_text("path,slide_id\ntiles/a/0000.jpg,s0\n")
+    import_tiles(table, run, ImportConfig())
+    table.write_text("path,slide_id\ntiles/a/0001.jpg,s1\n")
+    import_tiles(table, run, ImportConfig())
+    assert sorted(manifest(run)["slide_id"]) == ["s0", "s1"]
 
 
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path, wsi: Command) -> None:

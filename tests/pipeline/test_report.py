@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ import pytest
 
 from tests.invented import write_run
 from tests.pipeline.runs import Command, Drawn, manifest, tile
+from tests.pipeline.written_runs import WrittenSlide, record_of
+from tests.pipeline.written_runs import write_run as written_run
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.slides.drawn import write_pyramid
 from wsi_pipeline.stages import columns
 from wsi_pipeline.stages.columns import add_columns, words
 from wsi_pipeline.stages.report import report_run
-from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.run_directory import RunDirectory, publish_slides_table, write_record
+from wsi_pipeline.stages.split import audit_split, split_run
 
 MADE = "2026-01-01T00:00:00+00:00"
 
@@ -156,6 +161,22 @@ def test_a_patient_in_two_parts_is_a_leak_that_one_sees(run: RunDirectory) -> No
     add_everything(run)
     leaks = data_of(html_of(run.path), "leaks-data")["rows"]
     assert any(kind == "patient" and "P0" in text for kind, text in leaks)
+
+
+def test_a_patient_that_was_corrected_in_the_slide_table_is_audited_as_split_does(
+    tmp_path: Path,
+) -> None:
+    slides = [WrittenSlide(slide_id=f"s{number}", patient_id=f"P{number}") for number in range(4)]
+    path = written_run(tmp_path / "RUN", slides)
+    split_run(path, SplitConfig(test=1, validation=1))
+    assert not data_of(html_of(path), "leaks-data")
+    for number, slide in enumerate(slides):
+        record = record_of(replace(slide, patient_id="P0"), number, tiles=36)
+        write_record(RunDirectory(path=path), record)
+    publish_slides_table(RunDirectory(path=path))
+    leaks = data_of(html_of(path), "leaks-data")["rows"]
+    assert [text for _, text in leaks] == [leak.text for leak in audit_split(path).leaks]
+    assert "patient P0 is in train" in leaks[0][1]
 
 
 def test_slides_are_coloured_by_every_column_that_is_there_or_asked_for(run: RunDirectory) -> None:

@@ -56,6 +56,14 @@ def export(
             metavar="tile|annotation", help="What QuPath takes tiles for.", show_default="tile"
         ),
     ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bounds|canvas",
+            help="Corner that GeoJSON counts from; QuPath's is that of the bounds.",
+            show_default="bounds",
+        ),
+    ] = None,
     gz: Annotated[
         bool | None, typer.Option("--gz", help="Compress GeoJSON.", show_default=False)
     ] = None,
@@ -84,6 +92,7 @@ def export(
         colour_by=colour_by,
         slides=slides,
         objects=objects,
+        origin=origin,
         gz=gz,
         shard_size=shard_size,
         quality=quality,

@@ -52,6 +52,14 @@ class Codes:
         codes, words = pd.factorize(column)
         return cls(of_row=np.asarray(codes, dtype=np.int64), words=tuple(map(str, words)))
 
+    @classmethod
+    def named(cls, column: "pd.Series[Any]") -> "Codes":
+        """Return a column of names in numbers; a blank names nobody."""
+        codes = cls.of(column)
+        blank = [number for number, word in enumerate(codes.words) if not word.strip()]
+        of_row = np.where(np.isin(codes.of_row, blank), -1, codes.of_row)
+        return cls(of_row=of_row, words=codes.words)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditTable:
@@ -73,7 +81,7 @@ class AuditTable:
             Neither slides nor patients are named.
         """
         slide = Codes.of(tiles["slide_id"]) if "slide_id" in tiles else None
-        patient = Codes.of(tiles["patient_id"]) if "patient_id" in tiles else None
+        patient = Codes.named(tiles["patient_id"]) if "patient_id" in tiles else None
         if slide is None and patient is None:
             raise ConfigError(
                 f"expected a column slide_id or patient_id, got {listed(list(map(str, tiles.columns)))}; "
@@ -88,8 +96,10 @@ class AuditTable:
 
     @property
     def boxes0(self) -> NDArray[np.int64]:
-        """Footprints in level-0 pixels, ``(tiles, 4)``."""
-        return np.asarray(self.tiles[list(FOOTPRINT)].to_numpy(dtype=np.int64, na_value=0))
+        """Footprints in level-0 pixels, ``(tiles, 4)``; all 0 where one is not wholly known."""
+        given = self.tiles[list(FOOTPRINT)].to_numpy(dtype=np.float64, na_value=np.nan)
+        known = np.isfinite(given).all(axis=1)
+        return np.where(known[:, None], given, 0).astype(np.int64)
 
 
 def partitions(tiles: pd.DataFrame) -> list[str]:
@@ -109,13 +119,23 @@ def partitions(tiles: pd.DataFrame) -> list[str]:
     return names
 
 
-def parts_of(column: "pd.Series[Any]", name: str) -> Codes:
-    """Return the parts of such a column, folds called so."""
-    codes = Codes.of(column)
-    if not name.startswith("fold"):
+def parts_of(tiles: pd.DataFrame, name: str) -> Codes:
+    """Return the parts of such a column, folds called so.
+
+    A tile that has a fold and no part is in the part ``folds``: other programs say ``test`` in one column
+    and number the rest in another.
+    """
+    codes = Codes.of(tiles[name])
+    if name.startswith("fold"):
+        words = tuple(f"fold {word.removesuffix('.0')}" for word in codes.words)
+        return Codes(of_row=codes.of_row, words=words)
+    fold = name.replace("split", "fold")
+    in_folds = np.zeros(len(tiles), np.bool_) if fold not in tiles else tiles[fold].notna()
+    rest = np.asarray(in_folds, np.bool_) & (codes.of_row < 0)
+    if not rest.any():
         return codes
-    words = tuple(f"fold {word.removesuffix('.0')}" for word in codes.words)
-    return Codes(of_row=codes.of_row, words=words)
+    of_row = np.where(rest, len(codes.words), codes.of_row)
+    return Codes(of_row=of_row, words=(*codes.words, "folds"))
 
 
 def _files(
@@ -138,6 +158,16 @@ def same_file(slides: pd.DataFrame) -> "pd.Series[str]":
         return pd.Series([None] * len(slides), index=slides.index, dtype=object)
     words = slides[names].astype(str).agg("/".join, axis=1).astype(object)
     return words.where(slides[list(SOURCE)].notna().all(axis=1), None)
+
+
+def found_with(entity: NDArray[np.int64], codes: Codes) -> dict[int, set[str]]:
+    """Return the words that any row of each thing has."""
+    known = (entity >= 0) & (codes.of_row >= 0)
+    count = max(len(codes.words), 1)
+    found: dict[int, set[str]] = {}
+    for pair in np.unique(entity[known] * count + codes.of_row[known]).tolist():
+        found.setdefault(pair // count, set()).add(codes.words[pair % count])
+    return found
 
 
 def in_several(entity: NDArray[np.int64], parts: Codes) -> dict[int, dict[str, int]]:

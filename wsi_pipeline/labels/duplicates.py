@@ -1,6 +1,7 @@
 """What is there under several names: files, slides that look the same, tiles of the same bytes."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from wsi_pipeline.labels.audited import (
     Codes,
     Finding,
     Kind,
+    found_with,
     in_several,
 )
 from wsi_pipeline.labels.similar import COLOURS, Likeness, Picture, alike, picture_of
@@ -22,58 +24,63 @@ def same_files(table: AuditTable, parts: Codes, where: str) -> Iterator[Finding]
     """Yield files that are there under several names, in several parts or of several patients."""
     if table.file_of_slide is None:
         return
+    compared = _Compared.of(table, parts, where)
     files, counts = np.unique(table.file_of_slide, return_counts=True)
     for file in files[(counts > 1) & (files >= 0)]:
         slides = np.flatnonzero(table.file_of_slide == file).tolist()
-        yield from _compared(
-            table, parts, where, slides, "same_file", "are the same file, byte for byte"
-        )
+        yield from compared.findings(slides, "same_file", "are the same file, byte for byte")
 
 
 def alike_slides(
     table: AuditTable, parts: Codes, where: str, pairs: list[Likeness]
 ) -> Iterator[Finding]:
     """Yield slides that look the same and are not known to be the same file."""
+    compared = _Compared.of(table, parts, where)
     for each in pairs:
         slides = [each.one, each.other]
         files = [-1, -2] if table.file_of_slide is None else table.file_of_slide[slides].tolist()
         if files[0] == files[1] >= 0:
             continue
         what = f"look alike (correlation {each.correlation:.2f})"
-        yield from _compared(table, parts, where, slides, "alike", what)
+        yield from compared.findings(slides, "alike", what)
 
 
-def _compared(
-    table: AuditTable, parts: Codes, where: str, slides: list[int], kind: Kind, what: str
-) -> Iterator[Finding]:
-    """Yield what is to be said of slides that are the same, if they are told apart anywhere."""
-    if table.slide is None:
-        return
-    rows = [_first_row(table, slide) for slide in slides]
-    names = tuple(table.slide.words[slide] for slide in slides)
-    held = {parts.words[parts.of_row[row]] for row in rows if parts.of_row[row] >= 0}
-    inside = sorted(held, key=lambda part: (part != "train", part))
-    patients = _patients(table, rows)
-    said = f"slides {' and '.join(names)} {what}"
-    if len(inside) > 1:
-        text = (
-            f"{where}{said}, and are in {' and '.join(inside)}; one patient_id keeps them together"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """In which parts and of which patients slides are, by any of their tiles: some may be in no part."""
+
+    where: str
+    slides: tuple[str, ...]
+    parts: Mapping[int, set[str]]
+    """By the slide's number."""
+    patients: Mapping[int, set[str]]
+    """Likewise."""
+
+    @classmethod
+    def of(cls, table: AuditTable, parts: Codes, where: str) -> "_Compared":
+        """Return what is known of all slides."""
+        if table.slide is None:
+            return cls(where=where, slides=(), parts={}, patients={})
+        own = table.slide.of_row
+        patients = {} if table.patient is None else found_with(own, table.patient)
+        return cls(
+            where=where, slides=table.slide.words, parts=found_with(own, parts), patients=patients
         )
-        yield Finding(kind=kind, names=names, text=text, is_leak=kind == "same_file")
-    elif len(patients) > 1:
-        text = f"{said}, and are said to be of patients {' and '.join(patients)}"
-        yield Finding(kind=kind, names=names, text=text, is_leak=False)
 
-
-def _patients(table: AuditTable, rows: list[int]) -> list[str]:
-    if table.patient is None:
-        return []
-    codes = table.patient.of_row[rows]
-    return sorted({table.patient.words[code] for code in codes if code >= 0})
-
-
-def _first_row(table: AuditTable, slide: int) -> int:
-    return 0 if table.slide is None else int(np.argmax(table.slide.of_row == slide))
+    def findings(self, slides: list[int], kind: Kind, what: str) -> Iterator[Finding]:
+        """Yield what is to be said of slides that are the same, if they are told apart anywhere."""
+        names = tuple(self.slides[slide] for slide in slides)
+        held = set[str]().union(*(self.parts.get(slide, ()) for slide in slides))
+        inside = sorted(held, key=lambda part: (part != "train", part))
+        patients = sorted(set[str]().union(*(self.patients.get(slide, ()) for slide in slides)))
+        said = f"slides {' and '.join(names)} {what}"
+        if len(inside) > 1:
+            apart = f"and are in {' and '.join(inside)}; one patient_id keeps them together"
+            text = f"{self.where}{said}, {apart}"
+            yield Finding(kind=kind, names=names, text=text, is_leak=kind == "same_file")
+        elif len(patients) > 1:
+            text = f"{said}, and are said to be of patients {' and '.join(patients)}"
+            yield Finding(kind=kind, names=names, text=text, is_leak=False)
 
 
 def same_tiles(

@@ -87,7 +87,7 @@ def audit(tiles: pd.DataFrame, *, slides: pd.DataFrame | None = None) -> Audit:
     checked, unchecked = _looked_at(table, pictures)
     findings: list[Finding] = []
     for name in columns:
-        parts = parts_of(tiles[name], name)
+        parts = parts_of(tiles, name)
         where = "" if name == "split" else f"{name}: "
         findings += [*_divided(table, parts, where), *_overlaps(table, parts, where)]
         findings += [*same_files(table, parts, where), *same_tiles(table, parts, where, content)]

@@ -8,6 +8,7 @@ next finishes what was cut off in between.
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -70,14 +71,25 @@ def add_columns(
 
 
 def finish_change(run: RunDirectory) -> None:
-    """Put tables in their places that were whole when a command died, and drop those that were not."""
+    """Put tables in their places that were whole when a command died, and drop those that were not.
+
+    Parts of ``tile`` that begin together may all do so: what one does not find any more, another has moved.
+    """
     aside, mark = _aside(run), _mark(run)
     if not exists(aside):
         return
-    if exists(mark):
+    waiting: list[Path] = []
+    said = None
+    with suppress(FileNotFoundError):  # no mark: never whole, or another has moved every table
         said = json.loads(read_bytes(mark))
-        for path in sorted(aside.glob("[!.]*.parquet")):
+        waiting = sorted(aside.glob("[!.]*.parquet"))
+    for path in waiting:
+        try:
             _move(path, run.manifest(path.stem))
+        except FileNotFoundError:
+            if exists(path):
+                raise  # it is its place that is gone
+    if said is not None:
         about = json.dumps(said["about"], indent=2, ensure_ascii=False) + "\n"
         publish_bytes(run.summary(said["stage"]), about.encode())
         remove_file(mark)

@@ -50,6 +50,12 @@ class ExportConfig(Config):
         description="What QuPath takes the rectangles for; annotations can be edited there.",
         json_schema_extra=_expected("tile or annotation"),
     )
+    origin: Literal["bounds", "canvas"] = Field(
+        "bounds",
+        description="Corner that GeoJSON counts from: that of the scanned part, `bounds`, as QuPath does "
+        "unless told not to crop, or that of the `canvas`, as the manifest. Other than 0, 0 mostly in MRXS.",
+        json_schema_extra=_expected("bounds or canvas"),
+    )
     gz: bool = Field(
         default=False,
         description="Compress GeoJSON files.",

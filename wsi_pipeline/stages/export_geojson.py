@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.colours import ColourClass, ColourScale, colour_scale
 from wsi_pipeline.labels.qupath import Shown, feature, feature_collection, outline, rectangle
 from wsi_pipeline.slides.names import safe_names
 from wsi_pipeline.stages.export_config import ExportConfig, Exported
+from wsi_pipeline.stages.run_directory import RunDirectory, read_record
 from wsi_pipeline.stages.selection import Selection, plain_column
 
 _BOX = ("x", "y", "width", "height")
@@ -38,14 +40,35 @@ def export_geojson(selection: Selection, config: ExportConfig, *, folder: Path) 
             continue
         if _is_nowhere(table):
             notes.append(f"{slide_id}: all tiles lie at 0, 0: where they were cut is not known")
+        corner0 = _corner0(selection, slide_id) if config.origin == "bounds" else (0, 0)
+        if corner0 != (0, 0):
+            notes.append(
+                f"{slide_id}: counted from the corner of its scanned part at {corner0[0]}, {corner0[1]}, "
+                "as QuPath does; --origin canvas counts as the manifest"
+            )
         features = _outlines if config.slides else _tiles
-        lines = feature_collection(features(slide_id, table, config, scale))
+        lines = feature_collection(features(slide_id, _moved(table, corner0), config, scale))
         _write(folder / f"{names[slide_id]}{ending}", lines, gz=config.gz)
         files += 1
         shown += 1 if config.slides else len(table)
     return Exported(
         kind="geojson", folder=str(folder), files=files, tiles=shown, notes=tuple(notes)
     )
+
+
+def _corner0(selection: Selection, slide_id: str) -> tuple[int, int]:
+    """Return the corner of a slide's scanned part, level-0 pixels of the canvas."""
+    record = read_record(RunDirectory(path=selection.run_path), slide_id)
+    values = {} if record is None else record.values
+    return int(values.get("bounds_x") or 0), int(values.get("bounds_y") or 0)
+
+
+def _moved(table: pa.Table, corner0: tuple[int, int]) -> pa.Table:
+    """Return tiles whose places count from a corner."""
+    for name, offset0 in zip(("x", "y"), corner0, strict=True):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pc.subtract(table.column(name), offset0))
+    return table
 
 
 def _is_nowhere(table: pa.Table) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wsi_pipeline.calls import Call, Pool, SerialPool, run_all
 from wsi_pipeline.config import TileConfig
@@ -57,8 +58,9 @@ from wsi_pipeline.stages.run_directory import (
 from wsi_pipeline.stages.stage import Observer, SilentObserver
 from wsi_pipeline.stages.tiling import TileOutcome
 from wsi_pipeline.store.writer import open_group
-from wsi_pipeline.tables import write_table
+from wsi_pipeline.tables import read_table, write_table
 from wsi_pipeline.tiles.arrays import ImageArray
+from wsi_pipeline.tiles.catalog import Catalog
 from wsi_pipeline.tiles.import_config import ImportConfig
 
 __all__ = ["ImportConfig", "ImportOutcome", "ImportPlan", "import_tiles", "plan_import"]
@@ -122,6 +124,7 @@ def import_tiles(
     with sole_use(run, part=1, parts=1) as lease:
         finish_change(run)
         _refuse_other_sources(run, plan, overwrite=overwrite)
+        _refuse_images_twice(run, plan)
         importing = _Importing(
             run=run, plan=plan, settings=settings, overwrite=overwrite, lease=lease
         )
@@ -264,6 +267,36 @@ def _refuse_other_sources(run: RunDirectory, plan: ImportPlan, *, overwrite: boo
             f"{', '.join(other[:_MOST_IDS])}: done with other settings and not in {source}; "
             "choose another folder with -o"
         )
+
+
+def _refuse_images_twice(run: RunDirectory, plan: ImportPlan) -> None:
+    """Refuse images that are in the run already, in arrays that the source's columns no longer name."""
+    mine, catalog = {array.slide_id for array in plan.arrays}, plan.catalog
+    others = [
+        record.slide_id
+        for record in read_records(run)
+        if record.status == "done"
+        and record.path == str(catalog.path)
+        and record.slide_id not in mine
+        and _holds_images_of(catalog, run.manifest(record.slide_id))
+    ]
+    if others:
+        raise ConfigError(
+            f"{', '.join(others[:_MOST_IDS])}: imported before from {catalog.path}, whose columns put the "
+            "same images into other arrays now, so they would be in the run twice; choose another run "
+            "directory with -o"
+        )
+
+
+def _holds_images_of(catalog: Catalog, manifest: Path) -> bool:
+    """Whether an array of the same source has images that are still in it; a Parquet file's are all."""
+    if catalog.origin.column is not None:
+        return True
+    before, now_ = (
+        table.column("source_path").combine_chunks()
+        for table in (read_table(manifest), catalog.images)
+    )
+    return bool(pc.any(pc.is_in(before, value_set=now_), min_count=0).as_py())
 
 
 def _today(before: SlideRecord, job: ArrayJob, images: pa.Table) -> SlideRecord:

@@ -101,10 +101,14 @@ def _words(column: "pd.Series[Any]") -> "pa.Array[Any]":
 def _padded(
     tiles: pd.DataFrame, records: Sequence[SlideRecord], places: NDArray[Any]
 ) -> NDArray[np.float32]:
-    """Return the share of every footprint that lies past its slide's level-0 canvas."""
+    """Return the share of every footprint that lies past its slide's level-0 canvas.
+
+    Of a slide whose size is not known, as of imported tiles, nothing does.
+    """
     inside = np.ones(len(tiles))
     for start, length, side in (("x", "width", "width"), ("y", "height", "height")):
-        canvas = np.array([record.values.get(side) or 0 for record in records], np.float64)[places]
+        sides0 = [record.values.get(side) or np.inf for record in records]
+        canvas = np.array(sides0, np.float64)[places]
         first = tiles[start].to_numpy(np.float64)
         covered = tiles[length].to_numpy(np.float64)
         seen = np.minimum(first + covered, canvas) - np.maximum(first, 0)

@@ -21,6 +21,10 @@ RENEWED_S = 30.0
 FORGOTTEN_S = 180.0
 """A lease not renewed for so long is nobody's any more; one of a dead process of this machine is at once."""
 
+_TIE_S = (
+    1.0  # two that found the same dead lease have both written theirs by then: the last one stays
+)
+
 _GRACE_S = 5.0  # for a last word to a place that may not answer
 
 
@@ -150,8 +154,7 @@ def remote_lease(run: RunDirectory, *, part: int, parts: int) -> Iterator[Remote
     path = _folder(run) / f"{part}-of-{parts}.json"
     lease = RemoteLease(path)
     if not put_if_absent(path, lease.said()):
-        _refuse_if_held(run, lambda each: each.name == path.name)
-        put(path, lease.said())
+        _take_over(run, path, lease)
     try:
         _refuse_if_held(run, lambda each: each.parts != parts)  # they share slides with this one
         with _renewed(lease):
@@ -160,6 +163,22 @@ def remote_lease(run: RunDirectory, *, part: int, parts: int) -> Iterator[Remote
         giving = threading.Thread(target=_give_back, args=(lease, path), daemon=True)
         giving.start()
         giving.join(_GRACE_S)
+
+
+def _take_over(run: RunDirectory, path: Path, lease: RemoteLease) -> None:
+    """Write a lease in place of one that is nobody's any more.
+
+    Raises
+    ------
+    ConfigError
+        Its holder lives, or another has taken it over in the same moment.
+    """
+    _refuse_if_held(run, lambda each: each.name == path.name)
+    put(path, lease.said())
+    time.sleep(_TIE_S)
+    if not lease.is_ours():
+        _refuse_if_held(run, lambda each: each.name == path.name)
+        raise ConfigError(f"{run.path}: another run took it over in the same moment; try again")
 
 
 def _give_back(lease: RemoteLease, path: Path) -> None:

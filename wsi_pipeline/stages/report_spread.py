@@ -1,7 +1,7 @@
 """How sharpness and colour are spread in each scanner and centre, and who must not be in two parts."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,11 +58,7 @@ def _groups_of(known: Known, name: str) -> pd.Categorical | None:
         return None
     by_slide = known.cohort.by_slide(name)
     if by_slide:
-        words = sorted(set(by_slide.values()))
-        places = [
-            words.index(by_slide[each]) if each in by_slide else -1 for each in tiles.slide_ids
-        ]
-        at = np.repeat(np.array(places, dtype=np.int64), np.diff(tiles.starts))
+        words, at = _of_slides(tiles, by_slide)
     elif tiles.has(name):
         words, at = tiles.words(name)
     else:
@@ -70,6 +66,16 @@ def _groups_of(known: Known, name: str) -> pd.Categorical | None:
     if len(np.unique(at[at >= 0])) < 2:
         return None
     return pd.Categorical.from_codes(at.tolist() if len(at) == 0 else at, categories=words)  # type: ignore[call-overload,no-any-return]
+
+
+def _of_slides(tiles: RunTiles, by_slide: Mapping[str, str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the words of slides, and for every tile the number of its slide's or -1, ``(tiles,)``."""
+    words = sorted(set(by_slide.values()))
+    places = {word: place for place, word in enumerate(words)}
+    own = [
+        places[by_slide[slide_id]] if slide_id in by_slide else -1 for slide_id in tiles.slide_ids
+    ]
+    return words, np.repeat(np.array(own, dtype=np.int64), np.diff(tiles.starts))
 
 
 def _compared(known: Known, tiles: RunTiles, groups: pd.Categorical, name: str) -> Iterator[Part]:
@@ -171,10 +177,19 @@ def leakage(known: Known) -> Section:
         )
         parts: tuple[Part, ...] = (Todo(text=text, command=known.command("split {}")),)
     else:
-        names = [name for name in (*AUDITED, *divided) if name in tiles.table.column_names]
-        frame = pd.DataFrame({name: _series(tiles, name) for name in names})
-        parts = tuple(_audited(audit(frame, slides=pd.DataFrame(known.cohort.with_status("done")))))
+        slides = pd.DataFrame(known.cohort.with_status("done"))
+        parts = tuple(_audited(audit(_to_audit(known, tiles, divided), slides=slides)))
     return Section(name="leakage", title="Leakage audit", parts=parts)
+
+
+def _to_audit(known: Known, tiles: RunTiles, divided: list[str]) -> pd.DataFrame:
+    """Return what an audit looks at, with the patients that are known now, as ``split --check`` does."""
+    names = [name for name in (*AUDITED, *divided) if name in tiles.table.column_names]
+    frame = pd.DataFrame({name: _series(tiles, name) for name in names})
+    if not (patients := known.cohort.by_slide("patient_id")):
+        return frame
+    words, at = _of_slides(tiles, patients)
+    return frame.assign(patient_id=pd.Categorical.from_codes(at, categories=words))  # type: ignore[call-overload]
 
 
 def _partitions(tiles: RunTiles) -> list[str]:

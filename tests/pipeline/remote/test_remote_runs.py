@@ -32,7 +32,7 @@ from tests.pipeline.runs import (
 )
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.remote import owner, place
+from wsi_pipeline.remote import owner, place, put
 from wsi_pipeline.stages import cut, remote_lease
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.tile import TileOptions, tile_slides
@@ -211,6 +211,27 @@ def test_a_lease_is_renewed_while_it_is_held_and_forgotten_when_it_is_not(
     system.pipe_file(lease, json.dumps({"owner": "other-host-12", "time": old}).encode())
     with remote_lease.remote_lease(run, part=1, parts=1):
         assert json.loads(system.cat_file(lease))["owner"] == owner()
+
+
+def test_of_two_that_take_over_a_dead_lease_one_goes_on(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory(path=place(f"{bucket}/RUN"))
+    system, lease = s3.file_system(bucket), f"{bucket}/RUN/.state/leases/1-of-1.json"
+    dead = {"owner": "other-host-12", "time": time.time() - remote_lease.FORGOTTEN_S - 1}
+    system.pipe_file(lease, json.dumps(dead).encode())
+
+    def other_is_a_little_later(path: Path, data: bytes) -> None:
+        put(path, data)
+        put(path, json.dumps({"owner": "third-host-7", "time": time.time()}).encode())
+
+    monkeypatch.setattr(remote_lease, "put", other_is_a_little_later)
+    with (
+        pytest.raises(ConfigError, match="being worked on by third-host-7"),
+        remote_lease.remote_lease(run, part=1, parts=1),
+    ):
+        pass
+    assert json.loads(system.cat_file(lease))["owner"] == "third-host-7"
 
 
 def test_names_that_look_like_patterns_or_parts_of_urls_are_names(

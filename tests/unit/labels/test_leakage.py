@@ -100,6 +100,15 @@ def test_byte_equal_slides_in_two_parts_are_a_leak() -> None:
     )
 
 
+def test_byte_equal_slides_leak_though_their_first_tiles_are_in_no_part() -> None:
+    tiles = clean()
+    tiles.loc[tiles.groupby("slide_id").head(3).index, "split"] = None
+    found = audit(tiles.drop(columns="x"), slides=slides({"s0": 0, "s1": 1, "s2": 0}))
+    (finding,) = found.leaks
+    assert finding.kind == "same_file"
+    assert finding.names == ("s0", "s2")
+
+
 def test_byte_equal_slides_of_two_patients_in_one_part_are_reported() -> None:
     found = audit(clean(split="train"), slides=slides({"s0": 0, "s1": 1, "s2": 0}))
     assert kinds(found) == [("same_file", False)]
@@ -146,6 +155,27 @@ def test_folds_and_repeats_are_audited_each() -> None:
         "split_2: patient P0 is in train (64 tiles) and test (64 tiles)",
         "fold: patient P0 is in fold 0 (64 tiles) and fold 2 (64 tiles)",
     ]
+
+
+def test_a_patient_is_not_in_a_fold_and_in_a_test_part_that_has_none() -> None:
+    tiles = clean(patient_id="P0").assign(fold=np.nan)
+    tiles.loc[tiles["split"] != "test", "fold"] = 0
+    tiles.loc[tiles["split"] != "test", "split"] = None
+    (finding,) = audit(tiles).leaks
+    assert finding.text == "patient P0 is in folds (64 tiles) and test (64 tiles)"
+
+
+@pytest.mark.parametrize("blank", ["", " ", None])
+def test_slides_without_a_patient_are_not_of_one(blank: str | None) -> None:
+    found = audit(clean(patient_id=blank).assign(patient_id=blank))
+    assert found.leaks == ()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tile_of_unknown_place_shares_no_pixels() -> None:
+    tiles = tiles_of(0).assign(split=["train"] * 63 + ["test"])
+    tiles.loc[63, "x"] = np.nan
+    assert kinds(audit(tiles)) == [("patient", True), ("slide", True)]
 
 
 def test_what_cannot_be_checked_is_said() -> None:
