@@ -246,7 +246,9 @@ def test_a_run_without_pixels_is_counted_and_read(tmp_path: Path) -> None:
     assert found["scale: one slide by filters="].against.startswith("300 rows")
     shards = math.ceil(300 / 64)
     files = found["scale: files"].value or 0
-    assert 3 * (shards + 5) <= files <= 3 * (shards + 5) + 6  # array, manifest, two pictures, record
+    assert (
+        3 * (shards + 5) <= files <= 3 * (shards + 5) + 6
+    )  # array, manifest, two pictures, record
     assert all(each.value and each.value > 0 for each in found.values())
     assert not list((tmp_path / "run" / ".state").rglob("tiles-*.parquet"))
 
