@@ -95,6 +95,35 @@ def test_a_slide_that_failed_is_named_with_its_reason(run: RunDirectory) -> None
     assert "No slide failed" not in html
 
 
+def test_what_label_and_qc_lost_is_among_the_failures(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "RUN", slides=2, tiles=30, later=False)
+
+    def failures() -> str:
+        return html_of(run.path).split('id="problems"')[1].split("</section>")[0]
+
+    def nothing(_slide_id: str, table: pa.Table) -> columns.Columns:
+        return {"label": words([None] * len(table))}
+
+    def marked(_slide_id: str, table: pa.Table) -> columns.Columns:
+        return {"outlier": pa.array([True] * len(table))}
+
+    assert "No slide failed" in failures()
+    ids = [path.stem for path in sorted(run.path.glob("manifest/*.parquet"))]
+    add_columns(run, "label", nothing, slide_ids=ids, about={"failed": ids[:1]})
+    add_columns(run, "qc", marked, slide_ids=ids, about={"slides_without_tiles": ids[1:]})
+    assert f"annotations cannot be used: {ids[0]}." in failures()
+    assert f"single good tile by qc: {ids[1]}." in failures()
+    assert "No slide failed" not in failures()
+
+
+def test_a_misspelt_group_is_refused(run: RunDirectory) -> None:
+    assert html_of(run.path, ReportConfig(groups=["stain"]))
+    with pytest.raises(
+        ConfigError, match=r"groups: no slide of .* has scaner; slides have .*scanner"
+    ):
+        report_run(run.path, ReportConfig(groups=["scaner"]))
+
+
 def test_the_same_run_gives_the_same_bytes(run: RunDirectory) -> None:
     first = html_of(run.path)
     assert html_of(run.path) == first

@@ -95,6 +95,26 @@ def test_slides_that_are_added_get_a_part_and_the_others_keep_theirs(run: Path) 
     assert manifest(run)["split"].notna().all()
 
 
+def test_a_slide_that_fails_for_a_while_comes_back_where_it_was(run: Path) -> None:
+    split_run(run, STUDY)
+    table = splits(run)
+    before = dict(zip(map(str, table["slide_id"]), map(str, table["split"]), strict=True))
+    away = next(name for name, part in sorted(before.items()) if part == "test")
+    patient = [name for name in before if name.rpartition("_")[0] == away.rpartition("_")[0]]
+    records = {name: (run / f".state/slides/{name}.json").read_bytes() for name in patient}
+    tables = {name: (run / f"manifest/{name}.parquet").read_bytes() for name in patient}
+    for name in patient:
+        (run / f".state/slides/{name}.json").unlink()
+        (run / f"manifest/{name}.parquet").unlink()
+    split_run(run, STUDY)
+    assert splits(run).set_index("slide_id")["split"].to_dict() == before
+    for name in patient:
+        (run / f".state/slides/{name}.json").write_bytes(records[name])
+        (run / f"manifest/{name}.parquet").write_bytes(tables[name])
+    split_run(run, STUDY)
+    assert manifest(run).groupby("slide_id", observed=True)["split"].first().to_dict() == before
+
+
 def test_other_settings_are_refused_with_the_difference_and_overwrite_draws_again(
     run: Path, wsi: Command
 ) -> None:

@@ -94,6 +94,7 @@ def split_slides(
             )
         ]
         fixed = earlier.parts[0]
+        problems += _said_of_repeats(columns)
     kept = int(np.sum(fixed != FREE)) if before is not None else 0
     return SplitPlan(
         table=_table(slides, groups, columns),
@@ -110,6 +111,24 @@ def split_words(repeat: int) -> tuple[str, str]:
     (('split', 'fold'), ('split_2', 'fold_2'))
     """
     return ("split", "fold") if repeat == 1 else (f"split_{repeat}", f"fold_{repeat}")
+
+
+def _said_of_repeats(
+    columns: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+) -> list[str]:
+    """Return a sentence where repeats divide the groups as earlier ones do, whatever numbers folds bear."""
+    seen: dict[bytes, int] = {}
+    again = [
+        str(number)
+        for number, (parts, folds) in enumerate(columns, start=1)
+        if seen.setdefault(parts.tobytes() + pd.factorize(folds)[0].tobytes(), number) != number
+    ]
+    if not again:
+        return []
+    return [
+        f"repeats: {listed(again)} of {len(columns)} divide the groups as an earlier one does, and add "
+        "nothing to it: the balanced divisions of so few groups are few; ask for fewer repeats"
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

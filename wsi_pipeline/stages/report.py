@@ -70,6 +70,7 @@ def report_run(
     run = RunDirectory(path=absolute(run_path))
     config = config or ReportConfig()
     known = _known(run, config)
+    _refuse_unknown_groups(run, known, config)
     page, pictured, left_out = _page(run, known, config, made=made or now())
     data = render(page)
     path = run.path / "report.html"
@@ -100,6 +101,18 @@ def _known(run: RunDirectory, config: ReportConfig) -> Known:
         tiles=read_tiles_of(run.path, config.columns, also=config.groups),
         summaries=_summaries(run),
     )
+
+
+def _refuse_unknown_groups(run: RunDirectory, known: Known, config: ReportConfig) -> None:
+    """Refuse columns to compare by that are asked for and in no table; usual ones may be missing."""
+    if "groups" not in config.model_fields_set or known.tiles is None:
+        return
+    there = {*(name for row in known.cohort.rows for name in row), *known.tiles.table.column_names}
+    if lost := [name for name in config.groups if name not in there]:
+        raise ConfigError(
+            f"groups: no slide of {run.path} has {', '.join(lost)}; slides have "
+            f"{', '.join(sorted({name for row in known.cohort.rows for name in row}))}"
+        )
 
 
 def _cohort(run: RunDirectory) -> Cohort:

@@ -145,6 +145,7 @@ def problems(known: Known) -> Section:
         for stage, said in sorted(known.summaries.items())
         for text in _problems_of(said)[:_MOST_REASONS]
     ]
+    parts += _lost_later(known)
     if not parts:
         text = "No slide failed, none was left out, and every tile could be read."
         parts.append(Notice(text=text, kind="good"))
@@ -153,6 +154,16 @@ def problems(known: Known) -> Section:
         caption = "What later commands found worth saying"
         parts.append(Table(name="said", caption=caption, fields=fields, rows=noted_by))
     return Section(name="problems", title="Failures and reasons", parts=tuple(parts))
+
+
+def _lost_later(known: Known) -> Iterator[Notice]:
+    """Yield what ``label`` could not use and what ``qc`` left nothing of, as the two said."""
+    for stage, key, text in (
+        ("label", "failed", "Without labels, for their annotations cannot be used"),
+        ("qc", "slides_without_tiles", "Left without a single good tile by qc"),
+    ):
+        if names := known.summaries.get(stage, {}).get(key):
+            yield Notice(text=f"{text}: {', '.join(map(str, names))}.", kind="warning")
 
 
 def _reasons_of_slides(rows: list[Mapping[str, Any]], name: str, caption: str) -> Table:

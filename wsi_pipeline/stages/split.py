@@ -74,7 +74,7 @@ def split_run(
         finish_change(run)
         outcome, slides, settings = _decided(run, config, overwrite=overwrite)
         # First what was decided, then the manifest: a command that dies between goes on as it was decided.
-        write_split_table(run, outcome.plan.table, slides, settings)
+        write_split_table(run, outcome.plan.table, slides, settings, anew=overwrite)
         _write_columns(run, outcome, settings, digest=config.digest())
     return outcome
 

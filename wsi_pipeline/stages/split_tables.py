@@ -95,9 +95,18 @@ def read_split_table(run: RunDirectory) -> tuple[pd.DataFrame, dict[str, Any]] |
 
 
 def write_split_table(
-    run: RunDirectory, table: pd.DataFrame, slides: pd.DataFrame, settings: Mapping[str, Any]
+    run: RunDirectory,
+    table: pd.DataFrame,
+    slides: pd.DataFrame,
+    settings: Mapping[str, Any],
+    *,
+    anew: bool = False,
 ) -> None:
-    """Write splits.parquet and splits.csv: one row per slide and repeat."""
+    """Write splits.parquet and splits.csv: one row per slide and repeat.
+
+    Slides of the split before that are not in the run now, since they failed perhaps, keep their rows: when
+    they come back they are where they were. Not so where all was drawn ``anew``.
+    """
     known = slides.set_index("slide_id")
     more = {
         name: table["slide_id"].map(known[name])
@@ -107,11 +116,26 @@ def write_split_table(
     }
     whole = table.assign(**more).astype(object)
     whole = whole.where(whole.notna(), None)
-    values = {column.name: whole[column.name].tolist() for column in SPLIT_TABLE_COLUMNS}
+    names = [column.name for column in SPLIT_TABLE_COLUMNS]
+    absent = [] if anew else _of_absent_slides(run, set(table["slide_id"]), settings)
+    rows: list[dict[Any, Any]] = [*whole[names].to_dict("records"), *absent]
+    values = {name: [row[name] for row in rows] for name in names}
     metadata = {"schema_version": SCHEMA_VERSION, "settings": json.dumps(settings)}
     write_table(split_table(run), table_of(SPLIT_TABLE_COLUMNS, values), metadata=metadata)
     text = pd.DataFrame(values).to_csv(index=False, lineterminator="\n")
     publish_bytes(run.path / "splits.csv", text.encode())
+
+
+def _of_absent_slides(
+    run: RunDirectory, here: set[str], settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return rows of an earlier split with the same settings whose slides are not here."""
+    if not exists(split_table(run)):
+        return []
+    table = read_table(split_table(run))
+    if json.loads(table_metadata(table)["settings"]) != settings:
+        return []
+    return [row for row in table.to_pylist() if row["slide_id"] not in here]
 
 
 def split_table(run: RunDirectory) -> Path:

@@ -108,6 +108,15 @@ def test_every_group_is_in_one_fold_of_every_repeat(
     assert len({frozenset(groups) for groups in held}) == 1
 
 
+def test_repeats_that_divide_alike_are_told() -> None:
+    two = pd.DataFrame({"slide_id": ["a", "b"], "patient_id": ["1", "2"], "tiles": [10, 90]})
+    told = split_slides(two, config(folds=2, repeats=3, stratify=[])).problems
+    assert any("repeats: 2, 3 of 3 divide" in each for each in told)
+    many = pd.DataFrame({"slide_id": [f"s{n}" for n in range(40)], "tiles": 10})
+    apart = config(folds=2, repeats=3, group="slide", stratify=[])
+    assert not any("repeats" in each for each in split_slides(many, apart).problems)
+
+
 @settings(max_examples=20)
 @given(slides=cohorts(), seed=st.integers(0, 99))
 def test_centres_and_their_patients_stay_whole(slides: pd.DataFrame, seed: int) -> None:
