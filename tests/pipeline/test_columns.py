@@ -244,3 +244,20 @@ def test_what_is_not_there_is_said(run: RunDirectory, tmp_path: Path) -> None:
         read_manifest(run.path, columns=["tile", "label"])
     with pytest.raises(ConfigError, match="expected a run with tiles"):
         read_manifest(tmp_path / "nothing")
+
+
+def test_a_slide_that_is_cut_later_has_the_columns_too_and_hides_no_others(
+    run: RunDirectory, drawn: Drawn, tmp_path: Path
+) -> None:
+    add_columns(run, "split", numbered, slide_ids=SLIDES, about={})
+    first = tmp_path / "a first one.tif"
+    shutil.copy(drawn.plain, first)
+    tile(run.path, first, config=TileConfig(tile_size=128))
+    rows = manifest(run.path)
+    assert rows["slide_id"].iloc[0] == "a first one"
+    new = rows["slide_id"] == "a first one"
+    assert rows.loc[~new, "split_number"].notna().all()
+    assert rows.loc[new, "split_number"].isna().all()
+    assert verify_run(run.path).findings == ()
+    numbers = pq.read_schema(run.manifest("a first one")).names
+    assert numbers == pq.read_schema(run.manifest("he")).names

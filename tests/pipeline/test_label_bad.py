@@ -106,6 +106,20 @@ def test_a_bad_annotation_costs_its_slide_alone(
     assert said["failed"] == ["he"]
 
 
+def test_a_folder_in_which_nothing_is_of_use_costs_no_labels(
+    run: Path, drawings: Path, tmp_path: Path, wsi: Command
+) -> None:
+    write_geojson(drawings / "plain.geojson", WHOLE)
+    assert wsi("label", run, "--annotations", drawings).code == 0
+    before = digests(run)
+    (tmp_path / "WRONG").mkdir()
+    (tmp_path / "WRONG" / "plain.geojson").write_text("not one")
+    ended = wsi("label", run, "--annotations", tmp_path / "WRONG")
+    assert ended.code == 2
+    assert "the labels that the run has are kept" in ended.err
+    assert digests(run) == before
+
+
 def test_a_failed_slide_does_not_take_its_slide_label(
     run: Path, drawings: Path, wsi: Command
 ) -> None:

@@ -6,7 +6,7 @@ next finishes what was cut off in between.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from wsi_pipeline.files import exists, publish_bytes, read_bytes, remove_file, remove_tree
-from wsi_pipeline.remote import is_remote
+from wsi_pipeline.manifest import manifest_files
+from wsi_pipeline.remote import is_remote, seekable
 from wsi_pipeline.schema import SLIDE_WORDS, STAGE_CHANGES, STAGE_COLUMNS
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
 from wsi_pipeline.tables import read_table, table_metadata, write_table
@@ -94,6 +96,30 @@ def finish_change(run: RunDirectory) -> None:
         publish_bytes(run.summary(said["stage"]), about.encode())
         remove_file(mark)
     remove_tree(aside)
+
+
+def complete_columns(run: RunDirectory, slide_ids: Set[str]) -> None:
+    """Give slides that were just cut the columns that earlier ones have of later stages, as nulls.
+
+    ``pd.read_parquet`` of the folder goes by its first file: a new slide that comes first by name would hide
+    labels and splits of all others.
+    """
+    older = next((name for name in manifest_files(run.path) if name not in slide_ids), None)
+    if older is None or not slide_ids:
+        return
+    with pq.ParquetFile(seekable(run.manifest(older))) as file:
+        schema = file.schema_arrow
+    later = [field for field in schema if _owner(field.name) or field.name in SLIDE_WORDS]
+    if not later:
+        return
+    records = {record.slide_id: record for record in read_records(run)}
+    for slide_id in sorted(slide_ids):
+        table = read_table(run.manifest(slide_id))
+        nulls = {field.name: pa.nulls(len(table), field.type) for field in later}
+        whole = {**nulls, **_words_of(records[slide_id], len(table))}
+        columns = {**{name: table.column(name) for name in table.column_names}, **whole}
+        ordered = pa.table({name: columns[name] for name in sorted(columns, key=_rank)})
+        write_table(run.manifest(slide_id), ordered, metadata=table_metadata(table))
 
 
 def read_summary(run: RunDirectory, stage: str) -> dict[str, Any] | None:

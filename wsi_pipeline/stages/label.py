@@ -20,7 +20,7 @@ from wsi_pipeline.labels.coverage import Shares
 from wsi_pipeline.labels.rules import MIXED, UNLABELLED, LabelConfig, chosen, in_order
 from wsi_pipeline.provenance import library_version, library_versions
 from wsi_pipeline.remote import absolute, check_reachable, is_remote
-from wsi_pipeline.stages.columns import Columns, add_columns, finish_change, words
+from wsi_pipeline.stages.columns import Columns, add_columns, finish_change, read_summary, words
 from wsi_pipeline.stages.label_sources import Sources, sources_of
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import (
@@ -153,12 +153,27 @@ def label_run(
             lists={**sources.lists, **_never_found(slides, config), **_alike(classes)},
         )
         if not dry_run:
+            _keep_better(run, outcome, config)
             about = _about(outcome, config)
             ids = [record.slide_id for record in done]
             add_columns(
                 run, STAGE, lambda slide_id, _: columns[slide_id], slide_ids=ids, about=about
             )
     return outcome
+
+
+def _keep_better(run: RunDirectory, outcome: LabelOutcome, config: LabelConfig) -> None:
+    """Refuse to put nulls in the place of labels: a wrong folder must not cost a cohort its labels."""
+    tried = [slide for slide in outcome.slides if slide.annotation is not None]
+    if config.slide_label or len(outcome.failed) < len(tried) or read_summary(run, STAGE) is None:
+        return
+    first = "none was found"
+    if outcome.failed:
+        first = f"the first, {outcome.failed[0].slide_id}: {outcome.failed[0].reason}"
+    raise ConfigError(
+        f"{run.path}: not one annotation of {config.annotations} can be used ({first}); the labels that the "
+        "run has are kept"
+    )
 
 
 def label_slide(job: LabelJob) -> tuple[Annotated, str | None]:

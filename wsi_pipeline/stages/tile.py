@@ -18,7 +18,7 @@ from wsi_pipeline.files import make_folder, output_error, remove_tree, sweep, te
 from wsi_pipeline.remote import absolute, answering, is_remote, is_url
 from wsi_pipeline.slides.find import SlideSource, find_slides, share_of
 from wsi_pipeline.stages.asked import write_asked
-from wsi_pipeline.stages.columns import finish_change
+from wsi_pipeline.stages.columns import complete_columns, finish_change
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import (
     RunDirectory,
@@ -98,8 +98,11 @@ def _tile(tiling: Tiling, everything: Sequence[SlideSource]) -> TileOutcome:
         tiling.observer.slides_found(len(sources))
         tiling.take(sources)
         tiling.drive()
+    outcome = tiling.outcome()
+    new = {record.slide_id for record in outcome.with_status("done")} - outcome.already_done
+    complete_columns(run, new)
     write_run_json(run, config, started=started, ended=now())
-    return tiling.outcome()
+    return outcome
 
 
 @contextmanager
