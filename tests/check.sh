@@ -11,4 +11,5 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports --no-logo
-python -m pytest -q
+# Two at once, a file on one of them: tests of processes mostly wait.
+python -m pytest -q -n 2 --dist loadfile

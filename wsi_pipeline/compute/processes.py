@@ -5,10 +5,12 @@ Half a second to start, where a Dask cluster takes two and twice the processor t
 """
 
 import multiprocessing
+import multiprocessing.util
 import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -31,6 +33,8 @@ _GRACE_S = 3.0
 
 _OOM_SCORE = 500
 """Added to what a worker is worth to the kernel's out-of-memory killer, in thousandths of all memory."""
+
+_LONGEST_FOLDER_BYTES = 75
 
 _PAUSES_S = (0.1, 0.5, 2.0)
 """Before a process is started again that could not be."""
@@ -193,9 +197,24 @@ def start_server(preload: Sequence[str]) -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    _keep_socket_names_short()
     with interrupts_held():
         forkserver.ensure_running()
     return context
+
+
+def _keep_socket_names_short() -> None:
+    """Have sockets in /tmp where the folder for temporary files has a long name, as scratch of clusters may.
+
+    A socket's name may have 107 bytes (unix(7)), and multiprocessing adds 32 to the folder's.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER_BYTES:
+        return
+    before, tempfile.tempdir = tempfile.tempdir, "/tmp"  # noqa: S108  a folder of its own is made in it
+    try:
+        multiprocessing.util.get_temp_dir()  # made once, and removed at the end of this process
+    finally:
+        tempfile.tempdir = before
 
 
 def _start(process: ForkServerProcess) -> None:

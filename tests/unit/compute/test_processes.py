@@ -1,10 +1,13 @@
 """Processes of this machine: who goes first when memory runs out, and what is left when they are dropped."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.pipeline.runs import environment
 from wsi_pipeline.calls import Call
 from wsi_pipeline.compute.cluster import Cluster, open_pool
 from wsi_pipeline.compute.processes import ProcessPool, process_pool
@@ -44,3 +47,28 @@ def test_a_pool_that_was_never_used_can_be_dropped_twice() -> None:
     pool = ProcessPool(2)
     pool.drop()
     pool.drop()
+
+
+WORK = """
+import os, sys, tempfile
+from wsi_pipeline.calls import Call
+from wsi_pipeline.compute.processes import process_pool
+with process_pool(1) as pool:
+    pool.submit(Call(name="length", function=len, argument="four"))
+    print(pool.next_answer().value, tempfile.gettempdir() == sys.argv[1])
+"""
+
+
+def test_a_long_name_of_the_folder_for_temporary_files_does_not_matter(tmp_path: Path) -> None:
+    scratch = tmp_path / "a scratch folder of a cluster" / ("x" * 100)
+    scratch.mkdir(parents=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", WORK, str(scratch)],
+        env={**environment(), "TMPDIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.stdout, ended.stderr) == ("4 True\n", "")
+    assert list(scratch.iterdir()) == []
