@@ -1,5 +1,6 @@
 """Processes of this machine: who goes first when memory runs out, and what is left when they are dropped."""
 
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ def test_a_pool_that_was_never_used_can_be_dropped_twice() -> None:
     pool = ProcessPool(2)
     pool.drop()
     pool.drop()
+    assert multiprocessing.active_children() == []
 
 
 WORK = """
