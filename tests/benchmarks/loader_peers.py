@@ -129,7 +129,7 @@ def mosaic(folder: Path, batch: int, workers: int) -> Any:  # noqa: ANN401
                 writer.write({"image": pil.open(path)})
     streaming.base.util.clean_stale_shared_memory()
 
-    class Tensors(streaming.StreamingDataset):  # type: ignore[misc, name-defined]
+    class Tensors(streaming.StreamingDataset):  # type: ignore[name-defined]
         def __getitem__(self, at: int) -> Any:  # noqa: ANN401
             return _as_tensor(super().__getitem__(at)["image"])
 
