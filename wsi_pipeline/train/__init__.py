@@ -1,0 +1,1 @@
+"""Networks trained on tiles: losses, models, the loop and what it writes."""
