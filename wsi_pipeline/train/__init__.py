@@ -1,0 +1,1 @@
+"""Networks trained on tiles: models, losses, the loop, what is measured and kept."""
