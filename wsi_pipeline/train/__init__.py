@@ -1,1 +1,1 @@
-"""Networks trained on tiles: models, losses, the loop, what is measured and kept."""
+"""Networks: how they are made, what they minimise, and the loop that trains them."""

@@ -246,7 +246,7 @@ def calibration(tiles: Judged) -> Calibration:
     at = np.minimum((forecast * ECE_BINS).astype(np.int64), ECE_BINS - 1)
 
     def summed(values: Floats) -> Floats:
-        sums: Floats = np.bincount(at, weights=values, minlength=ECE_BINS)
+        sums: Floats = np.bincount(at, values, ECE_BINS).astype(np.float64)
         return sums
 
     weight = summed(tiles.weights)
