@@ -17,6 +17,7 @@ from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.loader.config import LoaderConfig
 from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import (
+    CLASS_COLUMNS,
     IMPORT_COLUMNS,
     IMPORT_SLIDE_COLUMNS,
     LABEL_COLUMNS,
@@ -25,6 +26,7 @@ from wsi_pipeline.schema import (
     SPLIT_COLUMNS,
     SPLIT_TABLE_COLUMNS,
     TILE_COLUMNS,
+    TRAINING_COLUMNS,
     Column,
 )
 from wsi_pipeline.stages.export_config import ExportConfig
@@ -100,6 +102,10 @@ def column_dictionary() -> str:
         + _columns(SPLIT_COLUMNS)
         + "\n## splits.parquet and splits.csv: one row per slide and repeat\n\n"
         + _columns(SPLIT_TABLE_COLUMNS)
+        + "\n## models/NAME/metrics.parquet: one row per step, and per epoch and part\n\n"
+        + _columns(TRAINING_COLUMNS)
+        + "\nFor each TERM of the loss, each CLASS and each quantile NN there follow, in order of name,\n\n"
+        + _columns(CLASS_COLUMNS)
     )
 
 
