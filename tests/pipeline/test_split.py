@@ -19,7 +19,8 @@ from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.schema import SPLIT_TABLE_COLUMNS, arrow_schema
 from wsi_pipeline.stages import columns, split
 from wsi_pipeline.stages.run_directory import RunDirectory, write_record
-from wsi_pipeline.stages.split import audit_split, split_run
+from wsi_pipeline.stages.split import split_run
+from wsi_pipeline.stages.split_audit import audit_split
 
 STUDY = SplitConfig(test=5, validation=4)
 

@@ -98,6 +98,11 @@ def finish_change(run: RunDirectory) -> None:
     remove_tree(aside)
 
 
+def is_taking_place(run: RunDirectory) -> bool:
+    """Whether tables of a change are on their way to their places, or were when a command died."""
+    return exists(_mark(run))
+
+
 def complete_columns(run: RunDirectory, slide_ids: Set[str]) -> None:
     """Give slides that were just cut the columns that earlier ones have of later stages, as nulls.
 

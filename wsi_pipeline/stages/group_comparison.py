@@ -21,6 +21,7 @@ from wsi_pipeline.remote import absolute
 from wsi_pipeline.report.group_figures import density_figure, stain_figure
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
 from wsi_pipeline.stages.stain_vectors import GroupStain, PairAngles, group_angles, group_stains
+from wsi_pipeline.stages.steady import read_steady
 
 NO_GROUP = "(none)"
 """Group of tiles whose column is empty."""
@@ -93,7 +94,7 @@ def compare_groups(
     """
     run = RunDirectory(path=absolute(run_path))
     records = {record.slide_id: record for record in read_records(run) if record.status == "done"}
-    tiles = _read(run, records, config.by)
+    tiles = read_steady(run, lambda: _read(run, records, config.by))
     stains, problems = group_stains(
         run, tiles, records=records, config=config, pool=pool or SerialPool()
     )
