@@ -162,6 +162,19 @@ def test_a_centre_is_held_out(run: Path, wsi: Command) -> None:
     assert ((tiles["split"] == "test") == (tiles["centre"] == "south")).all()
 
 
+def test_the_name_of_a_centre_may_have_a_comma(tmp_path: Path, wsi: Command) -> None:
+    slides = [
+        replace(slide, centre="Turku, FI") if slide.centre == "south" else slide
+        for slide in study()[:24]
+    ]
+    (tmp_path / "split.yaml").write_text("hold_out: centre=Turku, FI\n")
+    for flags in (("--hold-out", "centre=Turku, FI"), ("--config", tmp_path / "split.yaml")):
+        run = write_run(tmp_path / flags[0], slides)
+        assert wsi("split", run, *flags).code == 0
+        tiles = manifest(run)
+        assert ((tiles["split"] == "test") == (tiles["centre"] == "Turku, FI")).all()
+
+
 def test_a_list_of_a_run_splits_another_one_of_the_same_patients(
     run: Path, tmp_path: Path, wsi: Command
 ) -> None:
