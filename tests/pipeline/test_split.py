@@ -240,6 +240,35 @@ def test_no_run_no_table_and_no_split_are_said(tmp_path: Path, written: Path, ws
     assert "run wsi-pipeline split" in wsi("split", written, "--check").err
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "folder"])
+def test_a_table_is_not_divided_but_can_be_checked(kind: str, tmp_path: Path, wsi: Command) -> None:
+    table = pd.DataFrame({"slide_id": ["a", "b"], "patient_id": ["P1", "P2"]})
+    path = _written(table, tmp_path / "theirs", kind)
+    for flags in ((), ("--test", "1"), ("--dry-run",)):
+        ended = wsi("split", path, *flags)
+        assert ended.code == 2
+        assert "theirs" in ended.err
+        assert "a table can only be checked, with --check" in ended.err
+
+
+@pytest.mark.parametrize("name", ["patient", "Patient ID", "case_id"])
+def test_a_check_asks_whether_a_column_is_that_of_patients(
+    name: str, tmp_path: Path, wsi: Command
+) -> None:
+    table = pd.DataFrame({name: ["P1", "P1"], "slide_id": ["a", "b"], "split": ["train", "test"]})
+    path = _written(table, tmp_path / "theirs", "csv")
+    ended = wsi("split", path, "--check")
+    rename = f"table.rename(columns={{{name!r}: 'patient_id'}})"
+    hint = f"is the column {name!r} meant? Rename it, in pandas: {rename}"
+    assert f"not checked: patients: no patient_id is known; {hint}" in ended.out
+    path = _written(table.drop(columns="slide_id"), tmp_path / "without", "csv")
+    ended = wsi("split", path, "--check")
+    assert ended.code == 2
+    assert f"got {name}, split; {hint}" in ended.err
+    path = _written(table.rename(columns={name: "patient_id"}), tmp_path / "renamed", "csv")
+    assert wsi("split", path, "--check").code == 1
+
+
 def test_slides_without_patients_are_refused_by_name(tmp_path: Path, wsi: Command) -> None:
     slides = [WrittenSlide(slide_id=f"s{number}") for number in range(5)]
     write_run(tmp_path / "RUN", slides)

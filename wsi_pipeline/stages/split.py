@@ -80,6 +80,11 @@ def split_run(
 def _check_run(run: RunDirectory) -> None:
     if is_remote(run.path):
         check_reachable(run.path)
+    elif run.path.is_file() or (not run.run_json.exists() and any(run.path.glob("[!.]*.parquet"))):
+        raise ConfigError(
+            f"{run.path}: a table can only be checked, with --check; what is divided is a run directory, "
+            "as made by wsi-pipeline tile or import"
+        )
     if read_run_json(run) is None:
         raise ConfigError(f"{run.path}: expected a run directory, found no run.json in it")
 
