@@ -5,7 +5,8 @@ PipelineError
 ├── OutputError   the run directory cannot be written: stop the run (exit 1)
 │   └── LateError another has finished the slide, or begun it anew: write nothing of it any more
 ├── SlideError    one slide cannot be used: record it and go on without it
-└── TileError     one tile cannot be read: mark it and go on with the next
+├── TileError     one tile cannot be read: mark it and go on with the next
+└── TrainError    a training cannot go on: what is saved stays, change what is said (exit 1)
 """
 
 
@@ -31,3 +32,7 @@ class SlideError(PipelineError):
 
 class TileError(PipelineError):
     """One tile cannot be read: mark it with the reason and go on with the next."""
+
+
+class TrainError(PipelineError):
+    """A training cannot go on: what is saved stays; tell the user what to change."""

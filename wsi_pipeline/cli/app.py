@@ -23,6 +23,7 @@ from wsi_pipeline.cli import (
     split,
     status,
     tile,
+    train,
     verify,
 )
 from wsi_pipeline.errors import ConfigError, PipelineError
@@ -55,6 +56,7 @@ app.command()(split.split)
 app.command()(qc.qc)
 app.command("compare")(compare_groups.compare_groups)
 app.command()(label.label)
+app.command()(train.train)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)

@@ -1,1 +1,1 @@
-"""Networks: how they are made, what they minimise, and the loop that trains them."""
+"""Networks trained on tiles: losses, models, the loop and what it writes."""

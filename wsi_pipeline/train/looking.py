@@ -1,0 +1,128 @@
+"""A network's answers for every tile of a part, as validation needs them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from wsi_pipeline.loader.dataset import TensorBatch, TileDataLoader
+from wsi_pipeline.loader.rows import Rows
+from wsi_pipeline.schema import SCHEMA_VERSION
+from wsi_pipeline.tables import write_table
+from wsi_pipeline.train.learner import Learner, enough_memory
+from wsi_pipeline.train.metrics import evaluation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Tiles in order of their rows, whatever ranks have looked at them."""
+
+    logits: NDArray[np.float32]
+    """``(tiles,)`` of a single logit, else ``(tiles, C)``."""
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    """Of the loader."""
+    seconds: float
+
+
+def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = None) -> Answers:
+    """Return what the network says of the first batches of a loader's first epoch, or of all of them.
+
+    Raises
+    ------
+    TrainError
+        The device has too little memory, or another rank has ended.
+    """
+    began = perf_counter()
+    network = learner.judged.eval()
+    found: list[dict[str, NDArray[Any]]] = []
+    loader.set_epoch(0)
+    with torch.inference_mode(), enough_memory(learner.config):
+        for batch in islice(loader, batches):
+            here = batch.to(learner.peers.device)
+            logits = learner.task.logits(network, here.images).float().cpu().numpy()
+            found.append({"logits": logits, **_of(batch)})
+    gathered = learner.peers.gather(
+        {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    )
+    learner.network.train()
+    return _in_order(gathered, perf_counter() - began)
+
+
+def row_of(
+    found: Answers, learner: Learner, classes: tuple[str, ...], place: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the row of metrics.parquet of a part: terms of the loss over all its tiles, and scores.
+
+    Raises
+    ------
+    PipelineError
+        A logit is not a finite number.
+    """
+    scored = evaluation(found.logits, found.targets, found.weights, classes=classes)
+    tensors = (torch.from_numpy(each) for each in (found.targets, found.weights.astype(np.float64)))
+    terms = learner.task.loss(torch.from_numpy(found.logits.astype(np.float64)), *tensors)
+    values = {name: float(value) for name, value in terms.items()}
+    return {
+        "kind": "epoch",
+        **place,
+        **scored,
+        "loss": sum(values.values()),
+        **{f"loss_{name}": value for name, value in values.items()},
+        "seconds": found.seconds,
+        "tiles_per_s": len(found.rows) / max(found.seconds, 1e-9),
+    }
+
+
+def write_logits(path: Path, found: Answers, rows: Rows) -> None:
+    """Write a part's logits: one row per tile, with its slide, number, class and weight.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    logits = found.logits if found.logits.ndim == 1 else pa.array(list(found.logits))
+    table = pa.table(
+        {
+            "slide_id": pa.array([rows.slide_id(row) for row in found.rows.tolist()]),
+            "tile": rows.tile[found.rows],
+            "target": found.targets,
+            "weight": found.weights,
+            "logit": logits,
+        }
+    )
+    write_table(path, table, metadata={"schema_version": SCHEMA_VERSION})
+
+
+def _of(batch: TensorBatch) -> dict[str, NDArray[Any]]:
+    return {
+        "targets": batch.targets.numpy(),
+        "weights": batch.weights.numpy(),
+        "rows": batch.rows.numpy(),
+    }
+
+
+def _in_order(gathered: Mapping[str, NDArray[Any]], seconds: float) -> Answers:
+    kept = np.flatnonzero(gathered["rows"] >= 0)
+    order = kept[np.argsort(gathered["rows"][kept], kind="stable")]
+    return Answers(seconds=seconds, **{name: each[order] for name, each in gathered.items()})
+
+
+def first_of(texts: Iterable[str], most: int) -> str:
+    """Return some words in one line, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    words = list(texts)
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more

@@ -1,0 +1,233 @@
+"""Joins runs, tiles and the loop: trains a network on a run's tiles.
+
+>>> from wsi_pipeline.train.config import train_configs
+>>> from wsi_pipeline.training import train
+>>> config, work = train_configs({"model": {"image_px": 96}, "epochs": 5})
+>>> outcome = train("RUN", config, name="first", work=work)  # doctest: +SKIP
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from wsi_pipeline.config import make_config
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.remote import absolute
+from wsi_pipeline.stages.lease import sole_use
+from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.train.config import TrainConfig, WorkConfig
+from wsi_pipeline.train.checkpoint import read_checkpoint
+from wsi_pipeline.train.loop import Job, Silent, Watcher
+from wsi_pipeline.train.loop import train as train_on
+from wsi_pipeline.train.model import Network, make_model
+from wsi_pipeline.train.model_config import ModelConfig
+from wsi_pipeline.train.model_directory import (
+    ModelDirectory,
+    check_same,
+    model_directory,
+    now,
+    read_train_json,
+    write_train_json,
+)
+from wsi_pipeline.train.parts import Parts, parts_of
+from wsi_pipeline.train.peers import Peers, together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOutcome:
+    """What a training came to."""
+
+    directory: ModelDirectory
+    ended: Literal["done", "stopped", "already"]
+    """``already``: an earlier command had trained it to its end."""
+    best_epoch: int
+    best_loss: float
+    """Of validation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainPlan:
+    """What a training would do."""
+
+    parts: Parts
+    steps_per_epoch: int
+    steps: int
+    parameters: int
+    trained: int
+    """Parameters of these that are not frozen at the start."""
+
+
+def train(
+    run: str | Path,
+    config: TrainConfig,
+    *,
+    name: str = "model",
+    work: WorkConfig | None = None,
+    overwrite: bool = False,
+    watcher: Watcher | None = None,
+) -> TrainOutcome:
+    """Train a network on a run's tiles, or go on with one that was cut off; ``RUN/models/NAME`` is its folder.
+
+    Started by torchrun or srun, all ranks train one network; the first one writes.
+
+    Parameters
+    ----------
+    run
+        The run directory or its URL.
+    config
+        What is learnt.
+    name
+        Of the model.
+    work
+        How it is carried out.
+    overwrite
+        Remove what an earlier training of this name has left.
+    watcher
+        Is told of rows as they come.
+
+    Raises
+    ------
+    ConfigError
+        The run has no split, no labels or lacks a class, the model was begun with other settings, or another
+        process trains it.
+    TrainError
+        A loss is no number, memory is too little, a checkpoint is damaged, or another rank has ended.
+    """
+    work = work or WorkConfig()
+    directory = model_directory(run, name)
+    parts = parts_of(run, config, work)
+    with together(work.device) as peers, _held(directory, peers) as held, repeatable(work):
+        if peers.is_first:
+            _begin(directory, config, parts, overwrite=overwrite)
+        if peers.word_of_first(_is_over(directory)):
+            return _outcome(directory, "already")
+        job = Job(
+            config=config,
+            work=work,
+            parts=parts,
+            directory=directory,
+            peers=peers,
+            watcher=watcher or Silent(),
+            check=held,
+        )
+        ended = train_on(job)
+        if peers.is_first:
+            _end(directory, config, parts, ended)
+        peers.most(0)  # nobody leaves before the first has written
+        return _outcome(directory, ended)
+
+
+def plan(run: str | Path, config: TrainConfig, work: WorkConfig | None = None) -> TrainPlan:
+    """Return what a training would do; nothing is written, no weights are fetched.
+
+    Raises
+    ------
+    ConfigError
+        As for ``train``.
+    """
+    parts = parts_of(run, config, work or WorkConfig())
+    network = make_model(config.model, len(parts.classes), fresh=False)
+    sizes = {name: each.numel() for name, each in network.net.named_parameters()}
+    return TrainPlan(
+        parts=parts,
+        steps_per_epoch=len(parts.train),
+        steps=config.epochs * len(parts.train),
+        parameters=sum(sizes.values()),
+        trained=sum(size for name, size in sizes.items() if name not in network.frozen),
+    )
+
+
+def load_network(directory: ModelDirectory | str | Path) -> tuple[Network, tuple[str, ...]]:
+    """Return a trained network with its best weights, in evaluation mode, and its classes.
+
+    Parameters
+    ----------
+    directory
+        ``RUN/models/NAME``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such model, or it has not finished an epoch.
+    TrainError
+        Its checkpoint is damaged.
+    """
+    if not isinstance(directory, ModelDirectory):
+        directory = ModelDirectory(path=absolute(directory))
+    content = read_checkpoint(directory.best)
+    if content is None:
+        raise ConfigError(
+            f"{directory.path}: expected a model that was trained, it has no {directory.best.name}; run "
+            "wsi-pipeline train first"
+        )
+    settings = make_config(ModelConfig, content["settings"]["model"])
+    classes = tuple(content["classes"])
+    network = make_model(settings, len(classes), fresh=False)
+    network.load_state_dict(content["network"])
+    return network.eval(), classes
+
+
+@contextmanager
+def repeatable(work: WorkConfig) -> Iterator[None]:
+    """Let torch take only algorithms that repeat themselves, where that is asked for; put back as it was."""
+    if not work.deterministic:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+@contextmanager
+def _held(directory: ModelDirectory, peers: Peers) -> Iterator[Callable[[], None]]:
+    """Keep other commands from training the same model meanwhile; give what looks whether they do."""
+    if not peers.is_first:
+        yield lambda: None
+        return
+    with sole_use(RunDirectory(path=directory.path), part=1, parts=1) as held:
+        yield held.check
+
+
+def _begin(
+    directory: ModelDirectory, config: TrainConfig, parts: Parts, *, overwrite: bool
+) -> None:
+    about = parts.about()
+    check_same(directory, config, about, overwrite=overwrite)
+    if read_train_json(directory) is None:
+        write_train_json(directory, config, about)
+
+
+def _end(directory: ModelDirectory, config: TrainConfig, parts: Parts, ended: str) -> None:
+    if ended == "done":
+        write_train_json(directory, config, parts.about(), ended=now(), best=_best(directory))
+
+
+def _best(directory: ModelDirectory) -> dict[str, Any]:
+    """Return epoch and validation loss of the best weights."""
+    content = read_checkpoint(directory.last) or {}
+    return dict(content.get("best", {"epoch": -1, "loss": float("inf")}))
+
+
+def _is_over(directory: ModelDirectory) -> bool:
+    before = read_train_json(directory)
+    return before is not None and before["ended"] is not None
+
+
+def _outcome(
+    directory: ModelDirectory, ended: Literal["done", "stopped", "already"]
+) -> TrainOutcome:
+    best = _best(directory)
+    return TrainOutcome(
+        directory=directory, ended=ended, best_epoch=best["epoch"], best_loss=best["loss"]
+    )
