@@ -145,6 +145,12 @@ class TuneConfig(Config):
         return tuple(dict(zip(paths, cell, strict=True)) for cell in cells)
 
     @property
+    def corners(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The first and the last value of every path: what refuses none of these seldom refuses another."""
+        ends = [(each.path, each.choices or (each.low, each.high)) for each in self.dimensions]
+        return {path: two[0] for path, two in ends}, {path: two[-1] for path, two in ends}
+
+    @property
     def trials_in_all(self) -> int:
         """How many trainings there are at the most."""
         if self.sampler == "grid":
