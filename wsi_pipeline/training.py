@@ -20,9 +20,9 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory
-from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.checkpoint import read_checkpoint
-from wsi_pipeline.train.loop import Job, Silent, Watcher
+from wsi_pipeline.train.config import TrainConfig, WorkConfig
+from wsi_pipeline.train.loop import Job
 from wsi_pipeline.train.loop import train as train_on
 from wsi_pipeline.train.model import Network, make_model
 from wsi_pipeline.train.model_config import ModelConfig
@@ -34,6 +34,7 @@ from wsi_pipeline.train.model_directory import (
     read_train_json,
     write_train_json,
 )
+from wsi_pipeline.train.observer import SilentTrainObserver, TrainObserver
 from wsi_pipeline.train.parts import Parts, parts_of
 from wsi_pipeline.train.peers import Peers, together
 
@@ -69,9 +70,9 @@ def train(
     name: str = "model",
     work: WorkConfig | None = None,
     overwrite: bool = False,
-    watcher: Watcher | None = None,
+    observer: TrainObserver | None = None,
 ) -> TrainOutcome:
-    """Train a network on a run's tiles, or go on with one that was cut off; ``RUN/models/NAME`` is its folder.
+    """Train a network on a run's tiles, or go on with one that was cut off; it is in ``RUN/models/NAME``.
 
     Started by torchrun or srun, all ranks train one network; the first one writes.
 
@@ -87,7 +88,7 @@ def train(
         How it is carried out.
     overwrite
         Remove what an earlier training of this name has left.
-    watcher
+    observer
         Is told of rows as they come.
 
     Raises
@@ -112,7 +113,8 @@ def train(
             parts=parts,
             directory=directory,
             peers=peers,
-            watcher=watcher or Silent(),
+            name=name,
+            observer=observer or SilentTrainObserver(),
             check=held,
         )
         ended = train_on(job)

@@ -8,10 +8,7 @@ import typer
 from wsi_pipeline.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wsi_pipeline.train.config import TrainConfig, WorkConfig
-    from wsi_pipeline.train.loop import Row, Watcher
     from wsi_pipeline.training import TrainOutcome, TrainPlan
 
 NAME = Annotated[
@@ -24,7 +21,9 @@ MODEL = Annotated[
 PRETRAINED = Annotated[
     str | None,
     typer.Option(
-        metavar="true|false|FILE", help="Begin with timm's weights or a file's.", show_default="false"
+        metavar="true|false|FILE",
+        help="Begin with timm's weights or a file's.",
+        show_default="false",
     ),
 ]
 IMAGE_PX = Annotated[
@@ -47,9 +46,7 @@ BATCH_SIZE = Annotated[
     int | None,
     typer.Option(metavar="N", help="Tiles of a step, of all ranks together.", show_default="64"),
 ]
-EPOCHS = Annotated[
-    int | None, typer.Option(metavar="N", help="At the most.", show_default="30")
-]
+EPOCHS = Annotated[int | None, typer.Option(metavar="N", help="At the most.", show_default="30")]
 LR = Annotated[
     float | None, typer.Option(metavar="X", help="Highest learning rate.", show_default="0.001")
 ]
@@ -67,7 +64,10 @@ SEED = Annotated[
 SET = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="PATH=VALUE", help="Any other setting, such as loss.mixup=0.2.", show_default="none"
+        "--set",
+        metavar="PATH=VALUE",
+        help="Any other setting, such as loss.mixup=0.2.",
+        show_default="none",
     ),
 ]
 DEVICE = Annotated[
@@ -77,7 +77,10 @@ DEVICE = Annotated[
 WORKERS = Annotated[
     int | None,
     typer.Option(
-        "--workers", metavar="N", help="Processes that decode tiles.", show_default="threads of this one"
+        "--workers",
+        metavar="N",
+        help="Processes that decode tiles.",
+        show_default="threads of this one",
     ),
 ]
 OVERWRITE = Annotated[
@@ -189,15 +192,17 @@ def _train(
     json: bool,
     quiet: bool,
 ) -> None:
+    from wsi_pipeline.cli.train_table import train_progress
     from wsi_pipeline.loader.world import this_world
     from wsi_pipeline.train.peers import PeerError
     from wsi_pipeline.training import train
 
     is_first = this_world().rank == 0
     try:
-        outcome = train(
-            run, learnt, name=name, work=work, overwrite=overwrite, watcher=_watcher(quiet or json)
-        )
+        with train_progress(quiet=quiet or not is_first) as observer:
+            outcome = train(
+                run, learnt, name=name, work=work, overwrite=overwrite, observer=observer
+            )
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error
     if is_first:
@@ -215,8 +220,8 @@ def _show(outcome: "TrainOutcome", *, json: bool, quiet: bool) -> None:
     elif not quiet:
         words = {"done": "trained", "already": "was trained before", "stopped": "stopped"}
         console.say(
-            f"{outcome.directory.path} {words[outcome.ended]}: lowest validation loss {outcome.best_loss:.4f} "
-            f"in epoch {outcome.best_epoch + 1}"
+            f"{outcome.directory.path} {words[outcome.ended]}: lowest validation loss "
+            f"{outcome.best_loss:.4f} in epoch {outcome.best_epoch + 1}"
         )
 
 
@@ -234,30 +239,6 @@ def _show_plan(plan: "TrainPlan", *, json: bool, quiet: bool) -> None:
         rows = [(part, *counts.values()) for part, counts in parts.counts.items()]
         console.print_table(("tiles", *parts.classes), rows)
         console.say(
-            f"{plan.steps_per_epoch} steps an epoch, {plan.steps} at the most; {plan.parameters:,} parameters, "
-            f"{plan.trained:,} of them trained at first; nothing was written (--dry-run)"
+            f"{plan.steps_per_epoch} steps an epoch, {plan.steps} at the most; {plan.parameters:,} "
+            f"parameters, {plan.trained:,} of them trained at first; nothing was written (--dry-run)"
         )
-
-
-class _Lines:
-    """Says a line per epoch."""
-
-    def on_step(self, row: "Row") -> None:
-        """Say nothing: steps are in metrics.parquet."""
-
-    def on_epoch(self, rows: "Sequence[Row]") -> None:
-        """Say what an epoch came to."""
-        from wsi_pipeline.cli import console
-
-        row = rows[-1]
-        auroc = "" if row["auroc"] is None else f", AUROC {row['auroc']:.4f}"
-        console.complain(
-            f"epoch {row['epoch'] + 1}: validation loss {row['loss']:.4f}, balanced accuracy "
-            f"{row['balanced_accuracy']:.4f}{auroc}"
-        )
-
-
-def _watcher(quiet: bool) -> "Watcher":
-    from wsi_pipeline.train.loop import Silent
-
-    return Silent() if quiet else _Lines()

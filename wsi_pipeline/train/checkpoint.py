@@ -45,7 +45,8 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TrainError(
-            f"{path}: cannot be read as a checkpoint ({said}); put the file back, or train anew with --overwrite"
+            f"{path}: cannot be read as a checkpoint ({said}); put the file back, or train "
+            "anew with --overwrite"
         ) from error
     if not isinstance(content, dict) or content.get("format") != str(FORMAT):
         raise TrainError(

@@ -56,8 +56,8 @@ class TrainConfig(Config):
     classes: tuple[str, ...] = Field(
         (),
         strict=False,
-        description="Words of the target in order of their number; of two, the second is the positive one. In "
-        "order of the alphabet if not given.",
+        description="Words of the target in order of their number; of two, the second is the positive one. "
+        "In order of the alphabet if not given.",
         json_schema_extra=_expected("words"),
     )
     where: str | None = Field(
@@ -69,7 +69,8 @@ class TrainConfig(Config):
     split: str = Field(
         "split",
         pattern=r"^split(_[0-9]+)?$",
-        description="Column that says train or validation; `split_2` is the second draw of `split --repeats`.",
+        description="Column that says train or validation; `split_2` is the second draw of "
+        "`split --repeats`.",
         json_schema_extra=_expected("split, split_2, ..."),
     )
     fold: int | None = Field(
@@ -184,7 +185,8 @@ class WorkConfig(Config):
     )
     channels_last: bool = Field(
         default=True,
-        description="Keep images with the channel as the last axis in memory, as convolutions on GPUs like it.",
+        description="Keep images with the channel as the last axis in memory, as convolutions on GPUs "
+        "like it.",
         json_schema_extra=_expected("true or false"),
     )
     compile: bool = Field(

@@ -129,7 +129,7 @@ class Learner:
             group["lr"] = rate * group["share"]
 
     def _seed(self) -> None:
-        """Let dropout and stochastic depth follow from seed, step and rank: nothing has to be saved of them."""
+        """Let dropout and stochastic depth follow from seed, step and rank: nothing of them is saved."""
         drawn = generator(self.config.seed, "step", self.step, self.peers.world.rank)
         torch.manual_seed(int(drawn.integers(2**63)))
 
@@ -161,7 +161,7 @@ class Learner:
         for at in torch.arange(len(batch)).tensor_split(parts):
             part = slice(int(at[0]), int(at[-1]) + 1)
             prepared = self.network.prepared(images[part]).contiguous(memory_format=self._layout)
-            yield prepared, batch.targets[part], batch.weights[part], batch.keys[part]
+            yield prepared, targets_of(batch)[part], batch.weights[part], batch.keys[part]
 
     def _update(self) -> torch.Tensor:
         """Change the weights by the gradients there are; return their norm before it is clipped."""
@@ -174,8 +174,8 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         return norm.detach().float()
 
-    @torch.no_grad()
     def _average(self) -> None:
+        """Move the averaged weights towards those of now."""
         if self.averaged is None or self.config.optimise.ema is None:
             return
         new = 1 - self.config.optimise.ema
@@ -187,6 +187,19 @@ class Learner:
                 kept.lerp_(now, new)
             else:
                 kept.copy_(now)
+
+
+def targets_of(batch: TensorBatch) -> torch.Tensor:
+    """Return a batch's classes.
+
+    Raises
+    ------
+    TrainError
+        Its loader was made without a target.
+    """
+    if batch.targets is None:
+        raise TrainError("the loader gives no targets; make it with target=COLUMN")
+    return batch.targets
 
 
 def seed_weights(seed: int) -> None:
@@ -210,17 +223,15 @@ def enough_memory(config: TrainConfig) -> Iterator[None]:
             raise
         parts = config.optimise.accumulate
         raise TrainError(
-            f"out of memory with batch_size {config.batch_size} at {config.model.image_px} px in "
-            f"{config.precision}: go through the network in more parts (optimise.accumulate {2 * parts}, the same "
-            "result but for batch statistics), or lower batch_size or model.image_px, or take precision bf16"
+            f"out of memory with batch_size {config.batch_size} at {config.model.image_px} px "
+            f"in {config.precision}: go through the network in more parts (optimise.accumulate {2 * parts}, "
+            "the same result but for batch statistics), lower batch_size or model.image_px, or take bf16"
         ) from error
 
 
 def _is_memory(error: BaseException) -> bool:
-    return (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        or "can't allocate memory" in str(error)
-    )
+    named = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return named or "can't allocate memory" in str(error)
 
 
 def _optimiser(config: TrainConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

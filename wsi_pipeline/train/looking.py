@@ -16,7 +16,7 @@ from wsi_pipeline.loader.dataset import TensorBatch, TileDataLoader
 from wsi_pipeline.loader.rows import Rows
 from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import write_table
-from wsi_pipeline.train.learner import Learner, enough_memory
+from wsi_pipeline.train.learner import Learner, enough_memory, targets_of
 from wsi_pipeline.train.metrics import evaluation
 
 
@@ -90,13 +90,13 @@ def write_logits(path: Path, found: Answers, rows: Rows) -> None:
     OutputError
         It cannot be written.
     """
-    logits = found.logits if found.logits.ndim == 1 else pa.array(list(found.logits))
+    logits = pa.array(found.logits if found.logits.ndim == 1 else list(found.logits))
     table = pa.table(
         {
             "slide_id": pa.array([rows.slide_id(row) for row in found.rows.tolist()]),
-            "tile": rows.tile[found.rows],
-            "target": found.targets,
-            "weight": found.weights,
+            "tile": pa.array(rows.tile[found.rows]),
+            "target": pa.array(found.targets),
+            "weight": pa.array(found.weights),
             "logit": logits,
         }
     )
@@ -105,7 +105,7 @@ def write_logits(path: Path, found: Answers, rows: Rows) -> None:
 
 def _of(batch: TensorBatch) -> dict[str, NDArray[Any]]:
     return {
-        "targets": batch.targets.numpy(),
+        "targets": targets_of(batch).numpy(),
         "weights": batch.weights.numpy(),
         "rows": batch.rows.numpy(),
     }

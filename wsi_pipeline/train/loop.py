@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.train.checkpoint import read_checkpoint, write_checkpoint
@@ -14,6 +14,7 @@ from wsi_pipeline.train.looking import Answers, answers, row_of, write_logits
 from wsi_pipeline.train.metrics import logit_shifts
 from wsi_pipeline.train.model import make_model
 from wsi_pipeline.train.model_directory import ModelDirectory
+from wsi_pipeline.train.observer import Extent, SilentTrainObserver, TrainObserver
 from wsi_pipeline.train.parts import PROBE, TRAIN, VALIDATION, Parts
 from wsi_pipeline.train.peers import Peers
 from wsi_pipeline.train.steplog import StepLog
@@ -27,28 +28,6 @@ GO, SAVE, STOP = 0, 1, 2
 """What follows a step."""
 
 
-class Watcher(Protocol):
-    """Is told of rows as they come."""
-
-    def on_step(self, row: Row) -> None:
-        """Take the row of a step."""
-        ...
-
-    def on_epoch(self, rows: Sequence[Row]) -> None:
-        """Take the rows of an epoch: of the probe, if there is one, and of validation."""
-        ...
-
-
-class Silent:
-    """Watches and says nothing."""
-
-    def on_step(self, row: Row) -> None:
-        """Do nothing."""
-
-    def on_epoch(self, rows: Sequence[Row]) -> None:
-        """Do nothing."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What is to be trained, where, and by whom."""
@@ -58,7 +37,9 @@ class Job:
     parts: Parts
     directory: ModelDirectory
     peers: Peers
-    watcher: Watcher = field(default_factory=Silent)
+    name: str = "model"
+    """Of the model, for those who look at it."""
+    observer: TrainObserver = field(default_factory=SilentTrainObserver)
     check: Callable[[], None] = lambda: None
     """Raises where another has taken the folder over."""
 
@@ -129,6 +110,14 @@ class Running:
         self.history: History | None = None
         if job.peers.is_first:
             self.history = History(job.directory.path, rows=state["rows"] if state else 0)
+            job.observer.on_begin(
+                Extent(
+                    name=job.name,
+                    epochs=job.config.epochs,
+                    steps_per_epoch=len(self.batches),
+                    step=self.learner.step,
+                )
+            )
         self._saved_s = monotonic()
 
     @property
@@ -140,7 +129,7 @@ class Running:
         """Write a step's row down and tell of it."""
         if self.history is not None:
             self.history.add([row])
-            self.job.watcher.on_step(row)
+            self.job.observer.on_step(row)
 
     def next_thing(self, asked: Asked) -> int:
         """Return what all ranks do after this step."""
@@ -186,7 +175,7 @@ class Running:
         self.save()
         if self.history is not None:
             self.history.end_epoch()
-            self.job.watcher.on_epoch(rows)
+            self.job.observer.on_epoch(rows)
 
     def save(self) -> None:
         """Write all that is needed to go on, after the rows that it covers."""
@@ -221,9 +210,7 @@ def _learner(job: Job, *, fresh: bool) -> Learner:
     """Return a learner; the first rank's first weights are everybody's."""
     config = job.config
     seed_weights(config.seed)
-    network = make_model(
-        config.model, len(job.parts.classes), fresh=fresh and job.peers.is_first
-    )
+    network = make_model(config.model, len(job.parts.classes), fresh=fresh and job.peers.is_first)
     task = Task(
         config.loss,
         job.parts.classes,

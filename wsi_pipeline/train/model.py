@@ -1,4 +1,4 @@
-"""A network of timm behind one door: uint8 or normalised images in, logits out; parts of it may stay frozen."""
+"""A network of timm: uint8 or normalised images in, logits out; parts of it may stay frozen."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +31,7 @@ class Network(nn.Module):
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__()
         self.config = config
-        self.is_single = config.head == "single" and classes == 2  # noqa: PLR2004  one logit is of two
+        self.is_single = config.head == "single" and classes == 2
         self.net = _backbone(config, logits=1 if self.is_single else classes)
         about = self.net.pretrained_cfg
         self.mean: tuple[float, ...] = tuple(about["mean"])
@@ -262,7 +262,7 @@ def _from_hub(network: Network) -> NamedWeights:
         )
     try:
         return dict(timm.create_model(name, pretrained=True).state_dict())
-    except Exception as error:  # noqa: BLE001  the hub's client has many of its own
+    except Exception as error:
         raise ConfigError(
             f"model.pretrained: the weights of {name} cannot be had from timm's hub "
             f"({_first_line(error)}); download them where there is a network and give the file, or train "

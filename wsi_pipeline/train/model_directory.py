@@ -55,7 +55,8 @@ def model_directory(run: str | Path, name: str) -> ModelDirectory:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"name: expected letters, digits, '.', '_' and '-', beginning with a letter or digit, got {name!r}"
+            f"name: expected letters, digits, '.', '_' and '-', beginning with a letter or digit, got "
+            f"{name!r}"
         )
     return ModelDirectory(path=absolute(run) / "models" / name)
 
@@ -104,13 +105,13 @@ def check_same(
         )
     if changed := differences(before.get("data", {}), about):
         raise ConfigError(
-            f"{directory.path} was begun with other tiles or labels ({'; '.join(changed)}); take another --name, "
-            "or --overwrite to train anew"
+            f"{directory.path} was begun with other tiles or labels ({'; '.join(changed)}); take another "
+            "--name, or --overwrite to train anew"
         )
 
 
 def clear(directory: ModelDirectory) -> None:
-    """Remove what an earlier training has left; first the checkpoint, so that nothing goes on from half of it."""
+    """Remove what an earlier training has left; first the checkpoint, so that nothing goes on from a half."""
     remove_file(directory.last)
     remove_file(directory.train_json)
     for name in ("checkpoints", "logits", "metrics", "tensorboard"):

@@ -74,7 +74,7 @@ class OptimiseConfig(Config):
         None,
         gt=0,
         lt=1,
-        description="Decay of a moving average of the weights that is validated and kept in their place, such "
-        "as 0.999.",
+        description="Decay of a moving average of the weights that is validated and kept in their place, "
+        "such as 0.999.",
         json_schema_extra=_expected("a share above 0 and below 1, or null"),
     )

@@ -119,8 +119,8 @@ def _refuse_lacking(run: str | Path, config: TrainConfig) -> None:
         )
     if config.target not in known:
         raise ConfigError(
-            f"{run}: no tile has a {config.target}; give tiles their labels first (wsi-pipeline label), or name "
-            f"another column with --target; there are {', '.join(known)}"
+            f"{run}: no tile has a {config.target}; give tiles their labels first (wsi-pipeline label), or "
+            f"name another column with --target; there are {', '.join(known)}"
         )
     columns_in(config.where, known)
 
@@ -176,7 +176,8 @@ def _classes(train: TileLoader, config: TrainConfig) -> tuple[str, ...]:
         classes = tuple(str(int(each)) for each in found)
     if len(classes) < _LEAST_CLASSES:
         raise ConfigError(
-            f"target: every tile of the train part has the {config.target} {classes[0]}; two classes are needed"
+            f"target: every tile of the train part has the {config.target} {classes[0]}; two classes are "
+            "needed"
         )
     return classes
 

@@ -35,7 +35,7 @@ _PORTS = (20_000, 20_000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peers:
-    """This process's rank among those of a training; alone, nothing is sent."""
+    """A process's rank among those of a training; alone, nothing is sent."""
 
     world: World
     device: torch.device
@@ -162,7 +162,8 @@ def heard() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise PeerError(
-            "another rank of this training has ended; what it said is the reason, and the same command goes on"
+            "another rank of this training has ended; what it said is the reason, and the same command "
+            "goes on"
         ) from error
 
 

@@ -96,7 +96,9 @@ class StepLog:
                 "step": step.taken.step + 1,
                 "tiles": int(tiles),
                 "loss": sum(terms),
-                **{f"loss_{name}": each for name, each in zip(step.taken.names, terms, strict=True)},
+                **{
+                    f"loss_{name}": each for name, each in zip(step.taken.names, terms, strict=True)
+                },
                 "learning_rate": step.taken.learning_rate,
                 "gradient_norm": norm if math.isfinite(norm) else None,
                 "seconds": step.seconds,
@@ -113,7 +115,7 @@ def _diverged(step: Waiting, terms: Mapping[str, float], norm: float) -> str:
     pairs = zip(batch.slide_ids, batch.tiles.tolist(), strict=True)
     tiles = first_of([f"{slide}: {tile}" for slide, tile in pairs if tile >= 0], _NAMED)
     return (
-        f"the loss or its gradient is not a number at step {step.taken.step + 1}, batch {batch.number} of epoch "
-        f"{batch.epoch} ({what}, gradient {norm:g}; tiles {tiles}); the last good checkpoint is kept: lower "
-        "optimise.lr, set optimise.clip, or look at these tiles, and train anew with --overwrite"
+        f"the loss or its gradient is not a number at step {step.taken.step + 1}, batch {batch.number} "
+        f"of epoch {batch.epoch} ({what}, gradient {norm:g}; tiles {tiles}); the last good checkpoint is kept: "
+        "lower optimise.lr, set optimise.clip, or look at these tiles, and train anew with --overwrite"
     )

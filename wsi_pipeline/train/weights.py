@@ -73,8 +73,8 @@ def fitting(
     if lacking or other:
         raise ConfigError(
             f"model.pretrained: the weights of {where} are of another network: {_several(lacking, 'lacking')}"
-            f"{'; ' if lacking and other else ''}{_several(other, 'of another shape')}; take the file of this "
-            "model, or another model.name"
+            f"{'; ' if lacking and other else ''}{_several(other, 'of another shape')}; take the file of "
+            "this model, or another model.name"
         )
     taken = {name: given[name] for name in backbone if name in given}
     return taken, tuple(name for name in given if name not in taken)
