@@ -30,7 +30,7 @@ class RepeatsOutcome:
     """Of validation's scores, each repeat's at its best epoch."""
 
 
-def repeat(
+def repeat(  # noqa: PLR0913  as for train
     run: str | Path,
     config: TrainConfig,
     *,
@@ -40,7 +40,7 @@ def repeat(
     overwrite: bool = False,
     observer: TrainObserver | None = None,
 ) -> RepeatsOutcome:
-    """Train the models ``NAME-0`` to ``NAME-4``, each with its number as seed; or go on where one was cut off.
+    """Train the models ``NAME-0`` to ``NAME-4``, each with its number as seed; go on where one was cut off.
 
     They count from the configuration's own seed. Each is a model like any other, so another node may train
     ``NAME-3`` alone, with ``seed`` 3.
@@ -70,13 +70,31 @@ def repeat(
     return RepeatsOutcome(outcomes=tuple(outcomes), spreads=spreads_of(rows))
 
 
+def work_of(config: TuneConfig, flags: Mapping[str, Any]) -> WorkConfig:
+    """Return how trials are carried out: as the search's section `train` says, flags win.
+
+    Raises
+    ------
+    ConfigError
+        A setting is refused: those of trials are looked at too, before the first one begins.
+    """
+    for cell in config.corners:
+        _, work = train_configs(with_values(config.train, cell), flags)
+    return work
+
+
 def tune(
-    run: str | Path, config: TuneConfig, *, study: str = "tune", work: WorkConfig | None = None
+    run: str | Path,
+    config: TuneConfig,
+    *,
+    study: str = "tune",
+    work: WorkConfig | None = None,
+    observer: TrainObserver | None = None,
 ) -> TuneOutcome:
     """Search for settings on the validation part; see ``train.tune.tune``, which processes share.
 
-    The study lies in ``RUN/tunings/STUDY``, trial 7 of it in ``RUN/models/STUDY-0007``. A trial's score is that
-    of the weights that are kept: of the epoch with the lowest validation loss.
+    The study lies in ``RUN/tunings/STUDY``, trial 7 of it in ``RUN/models/STUDY-0007``. A trial's score is
+    that of the weights that are kept: of the epoch with the lowest validation loss.
 
     Raises
     ------
@@ -92,25 +110,29 @@ def tune(
     folder = model_directory(run, study).path.parents[1] / "tunings" / study
 
     def train_one(settings: Mapping[str, Any], *, name: str, report: Report) -> float:
-        learnt, own = train_configs(settings)
+        learnt, _ = train_configs(settings)
         for row in validation_rows(model_directory(run, name).path):
             report(row["epoch"], _score(row, config))
-        observer = _Reporting(report, config)
-        outcome = train(run, learnt, name=name, work=work or own, observer=observer)
+        watching = _Reporting(report, config, observer or SilentTrainObserver())
+        outcome = train(run, learnt, name=name, work=work, observer=watching)
         row_of_best = _row_of_best(outcome)
         return math.nan if row_of_best is None else _score(row_of_best, config)
 
     return tune_on(folder, config, train_one, claim=_claimed)
 
 
-class _Reporting(SilentTrainObserver):
-    """Tells a search of every epoch."""
+class _Reporting:
+    """Tells a search of every epoch, after whoever else looks."""
 
-    def __init__(self, report: Report, config: TuneConfig) -> None:
+    def __init__(self, report: Report, config: TuneConfig, other: TrainObserver) -> None:
         self._report = report
         self._config = config
+        self.on_begin = other.on_begin
+        self.on_step = other.on_step
+        self._other = other
 
     def on_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._other.on_epoch(rows)
         self._report(rows[-1]["epoch"], _score(rows[-1], self._config))
 
 
