@@ -53,7 +53,8 @@ def repeat(  # noqa: PLR0913  as for train
         A repeat has failed; the others are trained nevertheless.
     """
     repeats = repeats_of(name, count, first_seed=config.seed)
-    outcomes, failed = [], []
+    outcomes: list[TrainOutcome] = []
+    failed: list[str] = []
     for each in repeats:
         settings = nested(config, {"seed": each.seed})
         try:
@@ -64,6 +65,8 @@ def repeat(  # noqa: PLR0913  as for train
             )
         except TrainError as error:
             failed.append(f"{each.name}: {error}")
+        if outcomes and outcomes[-1].ended == "stopped":
+            break
     if failed:
         raise TrainError(f"{len(failed)} of {count} repeats have failed: {'; '.join(failed)}")
     rows = [row for row in map(_row_of_best, outcomes) if row is not None]

@@ -120,3 +120,22 @@ def test_the_command_refuses_the_test_part(tiles: Path, tmp_path: Path, wsi: Com
     ended = wsi("tune", tiles, "--config", file)
     assert ended.code == 2
     assert "settings are never chosen on the test part" in ended.err
+
+
+def test_the_command_trains_repeats_and_says_how_far_they_are_apart(
+    tiles: Path, tmp_path: Path, wsi: Command
+) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, "epochs": 1}))
+    line = ("train", tiles, "--config", file, "--name", "sd", "--repeats", "2")
+    ended = wsi(*line)
+    assert ended.code == 0, ended.err
+    assert "sd-1: epoch 1 of 1" in ended.err
+    said = json.loads(wsi(*line, "--json").out)
+    assert [Path(each["model"]).name for each in said["models"]] == ["sd-0", "sd-1"]
+    assert {"loss", "balanced_accuracy", "auroc", "recall_cancer"} <= {
+        each["score"] for each in said["scores"]
+    }
+    shown = next(line for line in ended.out.splitlines() if line.startswith("loss"))
+    mean = next(each["mean"] for each in said["scores"] if each["score"] == "loss")
+    assert f"{mean:.4f}" in shown
