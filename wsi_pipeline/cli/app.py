@@ -24,6 +24,7 @@ from wsi_pipeline.cli import (
     status,
     tile,
     train,
+    tune,
     verify,
 )
 from wsi_pipeline.errors import ConfigError, PipelineError
@@ -57,6 +58,7 @@ app.command()(qc.qc)
 app.command("compare")(compare_groups.compare_groups)
 app.command()(label.label)
 app.command()(train.train)
+app.command()(tune.tune)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
