@@ -266,3 +266,24 @@ def test_a_form_for_the_other_head_is_refused(form: DecouplingForm, shape: tuple
 def test_auto_is_single_for_one_logit_and_all_for_several() -> None:
     assert form_of("auto", torch.zeros(4)) == "single"
     assert form_of("auto", torch.zeros(4, 3)) == "all"
+
+
+def slope_at_0(loss: Loss, chance_of_cancer: float) -> float:
+    """Return where a tile's single logit is pulled at 0, if it looks like cancer with this chance."""
+    logit = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    shares = torch.tensor([[1 - chance_of_cancer, chance_of_cancer]], dtype=torch.float64)
+    sum(loss(logit, shares, torch.ones(1)).values()).backward()
+    return float(logit.grad)
+
+
+def test_eq_2_of_the_study_moves_the_threshold_to_a_lower_chance_of_cancer() -> None:
+    benign, cancer = 0.0969 * 1.83, 0.000698 * 2.61
+    chance = (0.5 - benign) / (1 - benign + cancer)
+    assert chance == pytest.approx(0.391, abs=5e-4)
+    assert slope_at_0(loss_of(**EQ2), chance) == pytest.approx(0, abs=1e-12)
+    assert slope_at_0(loss_of(**EQ2), 0.5) < -0.01
+
+
+@pytest.mark.parametrize("strengths", [0.01, {"benign": 0.5, "cancer": 0.001}])
+def test_eq_1_leaves_the_threshold_where_it_is(strengths: object) -> None:
+    assert slope_at_0(loss_of(decoupling=strengths), 0.5) == pytest.approx(0, abs=1e-12)
