@@ -265,3 +265,19 @@ def test_less_than_two_classes_are_refused(classes: tuple[str, ...]) -> None:
 def test_terms_are_named_before_there_is_a_batch(values: dict[str, object], head: int) -> None:
     loss = loss_of(head, **values)
     assert tuple(loss(*batch_of(1, head, 3))) == loss.names
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_terms_are_the_same_and_nothing_waits_for_it() -> None:
+    logits, targets, weights = (each.cuda() for each in batch_of(1, 3, 64))
+    loss = loss_of(3, decoupling=0.1, focal=2.0, margin=0.5, smoothing=0.1)
+    loss(logits, targets, weights)  # puts its numbers there
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = loss(logits, targets, weights)
+        wrong = loss(logits, targets + 3, weights)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert close(total(found).cpu(), total(loss(logits.cpu(), targets.cpu(), weights.cpu())))
+    assert total(wrong).isnan()
