@@ -118,13 +118,13 @@ def test_best_weights_and_their_logits_are_kept(undisturbed: TrainOutcome, tiles
     rows = rows_of(undisturbed).query("part == 'validation'")
     assert undisturbed.best_loss == rows["loss"].min()
     assert undisturbed.best_epoch == rows["epoch"].iloc[int(rows["loss"].argmin())]
-    network, classes = load_network(undisturbed.directory)
-    assert classes == ("benign", "cancer")
+    trained_network = load_network(undisturbed.directory)
+    assert trained_network.classes == ("benign", "cancer")
     logits = pq.read_table(undisturbed.directory.logits("validation")).to_pandas()
     assert len(logits) == 12
     images = validation_images(tiles)
     with torch.inference_mode():
-        again = network(images)
+        again = trained_network.network(images)
     assert np.allclose(again.numpy(), logits["logit"], atol=1e-5)
 
 

@@ -14,6 +14,7 @@ from wsi_pipeline.cli import (
     compare_groups,
     demo,
     doctor,
+    evaluate,
     export,
     import_tiles,
     info,
@@ -58,6 +59,7 @@ app.command()(qc.qc)
 app.command("compare")(compare_groups.compare_groups)
 app.command()(label.label)
 app.command()(train.train)
+app.command()(evaluate.evaluate)
 app.command()(tune.tune)
 app.command("compare-backends")(compare.compare_backends)
 app.command()(demo.demo)
