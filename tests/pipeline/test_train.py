@@ -138,7 +138,7 @@ def validation_images(run: Path) -> Any:  # noqa: ANN401  a tensor
     return tensors_of(next(iter(loader))).images
 
 
-@pytest.mark.parametrize("after", [1, 3, 5, 8])
+@pytest.mark.parametrize("after", [1, 5])
 def test_what_was_cut_off_ends_with_the_same_weights_and_rows(
     after: int, tiles: Path, undisturbed: TrainOutcome
 ) -> None:
@@ -163,7 +163,8 @@ def test_what_was_cut_off_ends_with_the_same_weights_and_rows(
         {"precision": "bf16"},
         {"optimise__accumulate": 2},
         {"model__freeze": "backbone", "model__unfreeze_epoch": 1},
-        {"balance": ["label"], "seed": 3},
+        {"balance": ["label"], "seed": 3, "model__stain": "macenko"},
+        {"augment__operations": "all", "augment__crop": [0.5, 1], "augment__noise": 5.0},
     ],
     ids="+".join,
 )

@@ -20,6 +20,7 @@ SMALL = {
         "dropout": 0.1,
         "stochastic_depth": 0.1,
     },
+    "augment": {"operations": "none", "crop": [1, 1]},
     "batch_size": 8,
     "epochs": 3,
     "probe_tiles": 8,
