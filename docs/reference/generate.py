@@ -31,6 +31,7 @@ from wsi_pipeline.schema import (
 )
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
+from wsi_pipeline.train.loss_config import LossConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +75,9 @@ def config_page() -> str:
         + "Settings of `wsi_pipeline.loader.tiles.TileLoader` ([how to](../how-to/load-tiles.md)). Only\n"
         + "`batch_size` has to be given.\n\n"
         + _settings(LoaderConfig)
+        + "\n## The loss\n\n"
+        + "Settings of `wsi_pipeline.train.losses.Loss` ([formulas](../concepts/losses.md)).\n\n"
+        + _settings(LossConfig)
     )
 
 
