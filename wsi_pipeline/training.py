@@ -8,7 +8,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from wsi_pipeline.train.model_directory import (
     model_directory,
     now,
     read_train_json,
+    tidy,
     write_train_json,
 )
 from wsi_pipeline.train.observer import SilentTrainObserver, TrainObserver
@@ -197,7 +198,12 @@ def _held(directory: ModelDirectory, peers: Peers) -> Iterator[Callable[[], None
     if not peers.is_first:
         yield lambda: None
         return
-    with sole_use(RunDirectory(path=directory.path), part=1, parts=1) as held:
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(sole_use(RunDirectory(path=directory.path), part=1, parts=1))
+        except ConfigError as error:
+            who = str(error).partition("; wait")[0]
+            raise ConfigError(f"{who}; wait for it to end, or take another --name") from error
         yield held.check
 
 
@@ -205,6 +211,7 @@ def _begin(
     directory: ModelDirectory, config: TrainConfig, parts: Parts, *, overwrite: bool
 ) -> None:
     about = parts.about()
+    tidy(directory)
     check_same(directory, config, about, overwrite=overwrite)
     if read_train_json(directory) is None:
         write_train_json(directory, config, about)

@@ -1,15 +1,18 @@
 """A training: what it learns and writes, that it goes on as it would have, and what it refuses."""
 
 import json
+import os
 import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,8 +20,8 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.trainable import labelled_run, same_weights, small, weights_of  # noqa: E402
 from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
-from wsi_pipeline.train.metrics_table import read_history  # noqa: E402
 from wsi_pipeline.train.learner import Learner  # noqa: E402
+from wsi_pipeline.train.metrics_table import read_history  # noqa: E402
 from wsi_pipeline.train.model_directory import model_directory  # noqa: E402
 from wsi_pipeline.train.observer import SilentTrainObserver  # noqa: E402
 from wsi_pipeline.training import TrainOutcome, load_network, plan, train  # noqa: E402
@@ -94,7 +97,11 @@ def test_every_step_and_epoch_has_a_row(undisturbed: TrainOutcome) -> None:
     assert steps["step"].tolist() == list(range(1, 10))
     assert steps["epoch"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert steps["tiles"].tolist() == [8, 8, 4] * 3
-    assert steps[["loss", "loss_cross_entropy", "learning_rate", "gradient_norm"]].notna().all(None)
+    assert (
+        steps[["loss", "loss_cross_entropy", "learning_rate", "gradient_norm"]]
+        .notna()
+        .all(axis=None)
+    )
     epochs = rows[rows["kind"] == "epoch"]
     assert epochs["part"].tolist() == ["train", "validation"] * 3
     assert epochs["tiles"].tolist() == [8, 12] * 3
@@ -202,6 +209,27 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(
     assert same_weights(weights_of(ended.directory), weights_of(undisturbed.directory))
 
 
+class TrainsToo(SilentTrainObserver):
+    """Has a second command train the same model meanwhile."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.said = ""
+
+    def on_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        with pytest.raises(ConfigError) as said:
+            trained(self.run, "twice", epochs=1)
+        self.said = str(said.value)
+
+
+def test_two_commands_do_not_train_the_same_model(tiles: Path) -> None:
+    second = TrainsToo(tiles)
+    config, work = small(epochs=1)
+    assert train(tiles, config, name="twice", work=work, observer=second).ended == "done"
+    assert f":{os.getpid()} since" in second.said
+    assert second.said.endswith("wait for it to end, or take another --name")
+
+
 def test_outside_the_main_thread_it_trains_too(tiles: Path) -> None:
     config, work = small(epochs=1)
     ended: list[str] = []
@@ -268,7 +296,7 @@ def begun(run: Path, **changes: Any) -> Path:
     config, work = small(checkpoint_minutes=1e-9, **changes)
     folder = model_directory(run, "begun")
     with pytest.raises(ZeroDivisionError):
-        train(run, config, name="begun", work=work, overwrite=True, observer=Stops(1))
+        train(run, config, name="begun", work=work, overwrite=True, observer=Stops(2))
     return folder.path
 
 
@@ -280,7 +308,7 @@ def test_train_json_says_what_was_trained(undisturbed: TrainOutcome) -> None:
         "validation": {"benign": 6, "cancer": 6},
     }
     assert said["ended"] is not None
-    assert said["versions"]["torch"] == torch.__version__
+    assert said["versions"]["torch"] == metadata.version("torch")
     assert said["best"]["epoch"] == undisturbed.best_epoch
 
 
@@ -292,13 +320,11 @@ def test_a_plan_counts_tiles_steps_and_parameters(tiles: Path) -> None:
     assert 0 < found.trained < found.parameters
 
 
-def test_tiles_of_the_test_part_are_never_read(tiles: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "RUN"
-    shutil.copytree(tiles, copy, ignore=shutil.ignore_patterns("models"))
-    config, work = small(epochs=1)
-    found = plan(copy, config, work).parts
-    chosen = {*found.train.rows.tile.tolist(), *found.validation.rows.tile.tolist()}
-    assert len(chosen) == 32
+def test_tiles_of_the_test_part_are_never_read(tiles: Path) -> None:
+    parts = plan(tiles, *small()).parts
+    assert {name for _, name in parts.train.rows.arrays} == {"tiles_train"}
+    assert {name for _, name in parts.validation.rows.arrays} == {"tiles_validation"}
+    assert (len(parts.train.rows), len(parts.validation.rows)) == (20, 12)
 
 
 class Breaks:
@@ -320,7 +346,9 @@ def test_a_loss_that_is_no_number_stops_it_and_names_batch_and_tiles(
 ) -> None:
     learn = Learner.learn
     broken = Breaks(learn, 4)
-    monkeypatch.setattr(Learner, "learn", lambda self, batch, *, steps: broken(self, batch, steps=steps))
+    monkeypatch.setattr(
+        Learner, "learn", lambda self, batch, *, steps: broken(self, batch, steps=steps)
+    )
     config, work = small(checkpoint_minutes=1e-9)
     with pytest.raises(TrainError, match=r"step 5, batch 1 of epoch 1 \(cross_entropy nan") as said:
         train(tiles, config, name="broken", work=work)
@@ -379,13 +407,16 @@ def test_a_damaged_checkpoint_is_named(tiles: Path) -> None:
 
 def edited(run: Path, slide: str, **columns: Any) -> None:
     path = run / "manifest" / f"{slide}.parquet"
-    rows = pd.read_parquet(path, partitioning=None)
+    table = pq.read_table(path, partitioning=None)
+    rows = table.to_pandas()
     for name, values in columns.items():
+        place = table.column_names.index(name)
         if values is None:
-            rows = rows.drop(columns=name)
+            table = table.remove_column(place)
         else:
-            rows[name] = pd.Series(values(rows)).astype("category")
-    rows.to_parquet(path)
+            words = pa.array(list(values(rows)), pa.string()).dictionary_encode()
+            table = table.set_column(place, name, words)
+    pq.write_table(table, path)
 
 
 def changed(tiles: Path, folder: Path, slides: Sequence[str], **columns: Any) -> Path:
@@ -402,10 +433,18 @@ ALL = ("tiles_train", "tiles_validation", "tiles_test")
 @pytest.mark.parametrize(
     ("slides", "columns", "says"),
     [
-        (ALL, {"split": None}, "no tile has a split; divide the patients first: wsi-pipeline split"),
+        (
+            ALL,
+            {"split": None},
+            "no tile has a split; divide the patients first: wsi-pipeline split",
+        ),
         (ALL, {"label": None}, r"no tile has a label; give tiles their labels first"),
         (ALL[:1], {"label": lambda rows: [None, *rows["label"][1:]]}, "1 tiles have no label"),
-        (ALL[1:2], {"split": lambda rows: ["test"] * len(rows)}, "no tile is in the validation part"),
+        (
+            ALL[1:2],
+            {"split": lambda rows: ["test"] * len(rows)},
+            "no tile is in the validation part",
+        ),
         (ALL[:1], {"split": lambda rows: ["test"] * len(rows)}, "no tile is in the train part"),
         (ALL, {"label": lambda rows: ["benign"] * len(rows)}, "every tile of the train part"),
         (

@@ -50,9 +50,7 @@ def labelled_run(folder: Path, *, train: int = 20, validation: int = 12, test: i
 
 def small(**changes: Any) -> tuple[TrainConfig, WorkConfig]:  # noqa: ANN401  of YAML
     """Return ``SMALL`` with changes, whose paths have ``__`` for a dot."""
-    return train_configs(
-        SMALL, {name.replace("__", "."): value for name, value in changes.items()}
-    )
+    return train_configs(SMALL, {name.replace("__", "."): value for name, value in changes.items()})
 
 
 def weights_of(model: ModelDirectory | Path, name: str = "last") -> dict[str, torch.Tensor]:

@@ -10,7 +10,14 @@ from typing import Any
 
 from wsi_pipeline.config import differences
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.files import publish_bytes, read_bytes, remove_file, remove_tree
+from wsi_pipeline.files import (
+    publish_bytes,
+    read_bytes,
+    remove_file,
+    remove_tree,
+    sweep,
+    temporaries,
+)
 from wsi_pipeline.provenance import library_version, library_versions
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.config import TrainConfig, flat
@@ -117,6 +124,12 @@ def clear(directory: ModelDirectory) -> None:
     for name in ("checkpoints", "logits", "metrics", "tensorboard"):
         remove_tree(directory.path / name)
     remove_file(directory.path / "metrics.parquet")
+
+
+def tidy(directory: ModelDirectory) -> None:
+    """Remove files that a killed process had not finished; nobody else may be at work."""
+    for folder in ("", "checkpoints", "logits", "metrics"):
+        sweep(temporaries(directory.path / folder))
 
 
 def write_train_json(
