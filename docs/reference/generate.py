@@ -32,6 +32,7 @@ from wsi_pipeline.schema import (
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
 from wsi_pipeline.train.loss_config import LossConfig
+from wsi_pipeline.train.tune_config import TuneConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +79,9 @@ def config_page() -> str:
         + "\n## The loss\n\n"
         + "Settings of `wsi_pipeline.train.losses.Loss` ([formulas](../concepts/losses.md)).\n\n"
         + _settings(LossConfig)
+        + "\n## tune\n\n"
+        + "A search for settings of `train` ([how to](../how-to/tune.md)).\n\n"
+        + _settings(TuneConfig)
     )
 
 

@@ -24,6 +24,7 @@ from wsi_pipeline.cli import (
     status,
     tile,
     train,
+    tune,
     verify,
 )
 from wsi_pipeline.errors import ConfigError, PipelineError
@@ -50,6 +51,7 @@ app.command()(qc.qc)
 app.command("compare")(compare_groups.compare_groups)
 app.command()(split.split)
 app.command()(train.train)
+app.command()(tune.tune)
 app.command()(report.report)
 app.command()(export.export)
 app.command("compare-backends")(compare.compare_backends)

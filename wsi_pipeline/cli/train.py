@@ -1,11 +1,13 @@
 """``wsi-pipeline train``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsi_pipeline.cli import options
+from wsi_pipeline.cli.train_repeats import train_repeats
 
 if TYPE_CHECKING:
     from wsi_pipeline.train.config import TrainConfig, WorkConfig
@@ -70,6 +72,16 @@ SET = Annotated[
         show_default="none",
     ),
 ]
+REPEATS = Annotated[
+    int | None,
+    typer.Option(
+        "--repeats",
+        metavar="N",
+        min=1,
+        help="Train NAME-0, NAME-1, ... with seeds from 0, or from --seed, on.",
+        show_default="one, of --seed",
+    ),
+]
 DEVICE = Annotated[
     str | None,
     typer.Option(metavar="auto|cpu|cuda", help="Where the network runs.", show_default="auto"),
@@ -104,6 +116,7 @@ def train(
     lr: LR = None,
     decoupling: DECOUPLING = None,
     seed: SEED = None,
+    repeats: REPEATS = None,
     set_: SET = None,
     device: DEVICE = None,
     workers: WORKERS = None,
@@ -138,7 +151,8 @@ def train(
 
         _show_plan(plan(run, learnt, work), json=json, quiet=quiet)
         return
-    _train(run, learnt, work, name=name, overwrite=overwrite, json=json, quiet=quiet)
+    begin = _train if repeats is None else partial(train_repeats, repeats=repeats)
+    begin(run, learnt, work, name=name, overwrite=overwrite, json=json, quiet=quiet)
 
 
 def _of_sections(

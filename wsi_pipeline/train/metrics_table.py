@@ -40,6 +40,13 @@ def read_history(folder: Path) -> pa.Table | None:
     return joined.select([*(column.name for column in TRAINING_COLUMNS), *others])
 
 
+def validation_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the row of validation of every epoch that was finished so far, in order."""
+    table = read_history(folder)
+    rows = [] if table is None else table.to_pylist()
+    return [row for row in rows if (row["kind"], row["part"]) == ("epoch", "validation")]
+
+
 def add_part(folder: Path, first: int, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows behind the first so many.
 
