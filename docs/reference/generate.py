@@ -31,6 +31,7 @@ from wsi_pipeline.schema import (
 )
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
+from wsi_pipeline.train.loss_config import LossConfig
 from wsi_pipeline.train.tune_config import TuneConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,9 @@ def config_page() -> str:
         + "Settings of `wsi_pipeline.loader.tiles.TileLoader` ([how to](../how-to/load-tiles.md)). Only\n"
         + "`batch_size` has to be given.\n\n"
         + _settings(LoaderConfig)
+        + "\n## The loss\n\n"
+        + "Settings of `wsi_pipeline.train.losses.Loss` ([formulas](../concepts/losses.md)).\n\n"
+        + _settings(LossConfig)
         + "\n## tune\n\n"
         + "A search for settings of `train` ([how to](../how-to/tune.md)).\n\n"
         + _settings(TuneConfig)
@@ -154,9 +158,6 @@ PAGES = {
 def _settings(kind: type[Config]) -> str:
     rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
     for name, field in kind.model_fields.items():
-        default = "none" if field.default in (None, (), {}) else field.default
-        default = "none" if field.default in (None, ()) else field.default
-        default = ", ".join(default) if isinstance(default, tuple) else default
         default = "none" if field.default in (None, ()) else _plain(field.default)
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")

@@ -83,5 +83,7 @@ def predicting(network: Any) -> Generator[None]:  # noqa: ANN401
 def _noise(images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     """Return standard normal numbers, float32 of the images' shape, from the keys."""
     uniform = Draws(keys, images.device).uniform("adversarial", images[0].numel())
-    middle = uniform + 2.0**-25  # of the draw's step: 0 were infinitely far out
-    return torch.erfinv(2 * middle - 1).reshape(images.shape) * 2**0.5
+    middle = (
+        2 * uniform - 1
+    ) + 2.0**-24  # exact: of the draw's step, as its ends are infinitely far out
+    return torch.erfinv(middle).reshape(images.shape) * 2**0.5

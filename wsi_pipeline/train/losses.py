@@ -51,13 +51,14 @@ class Loss:
             )
         self.config = config
         self.classes = tuple(classes)
-        self.rare = rare_of(config, classes)
+        rare = rare_of(config, classes)
         self._numbers = {
+            "rare": tuple(map(float, rare)),
             "weights": weights_of(config, classes, tiles),
             "strengths": per_class("decoupling", config.decoupling, classes),
             "gammas": per_class("decoupling_gamma", config.decoupling_gamma, classes),
-            "margins": margins_of(config, self.rare),
-            "damped": damped_of(config, self.rare),
+            "margins": margins_of(config, rare),
+            "damped": damped_of(config, rare),
         }
         self._tables: dict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = {}
 
@@ -66,6 +67,20 @@ class Loss:
         """Of the terms: ``cross_entropy``, or ``focal``; and ``decoupling`` if it is on."""
         first = "focal" if self.config.focal else "cross_entropy"
         return (first, "decoupling") if self.config.decouples else (first,)
+
+    def tables(self, beside: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the numbers of each class, ``(C,)``, of a tensor's device and type; made once for each.
+
+        ``weights`` of the cross-entropy, ``strengths`` and ``gammas`` of decoupling, ``margins``; ``damped``
+        and ``rare``, 1 for the classes that are.
+        """
+        place = (beside.device, beside.dtype)
+        if place not in self._tables:
+            self._tables[place] = {
+                name: torch.tensor(values, device=beside.device, dtype=beside.dtype)
+                for name, values in self._numbers.items()
+            }
+        return self._tables[place]
 
     def __call__(
         self, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
@@ -102,9 +117,9 @@ class Loss:
     def _terms(
         self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        tables = self._on(logits)
+        tables = self.tables(logits)
         config = self.config
-        shifted = with_margin(logits, labels * tables["margins"])
+        shifted = with_margin(logits, labels * tables["margins"]) if config.margin else logits
         wanted = smoothed(labels, config.smoothing) * tables["weights"]
         each = cross_entropies(shifted, power=config.focal, damped=tables["damped"]) * wanted
         terms = {self.names[0]: (each.sum(1) * weights).sum() / positive(weights.sum())}
@@ -113,16 +128,6 @@ class Loss:
             cost = penalties(logits, tables["strengths"], tables["gammas"], form)
             terms["decoupling"] = reduced(cost, labels, weights, config.decoupling_reduction)
         return terms
-
-    def _on(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the numbers of each class as tensors beside the logits, made once for a device."""
-        place = (logits.device, logits.dtype)
-        if place not in self._tables:
-            self._tables[place] = {
-                name: torch.tensor(values, device=logits.device, dtype=logits.dtype)
-                for name, values in self._numbers.items()
-            }
-        return self._tables[place]
 
     def _check(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         classes = len(self.classes)
@@ -136,6 +141,11 @@ class Loss:
             raise ConfigError(
                 f"targets: expected ({len(logits)},) or ({len(logits)}, {classes}) beside the logits, "
                 f"got {tuple(targets.shape)}"
+            )
+        if targets.dim() == 1 and targets.is_floating_point():
+            raise ConfigError(
+                f"targets: expected whole numbers of {', '.join(self.classes)}, got {targets.dtype}; "
+                "choose a column of classes"
             )
 
 

@@ -108,8 +108,8 @@ class Task:
         share = shares(keys, self.config.mixup, most=most)
         soft = soft_labels(labels, partner, share)
         if asymmetric:
-            rare = torch.tensor(self.loss.rare, device=soft.device)
-            soft = rare_labels(soft, rare, margin=self.config.mixup_margin)
+            rare = self.loss.tables(soft)["rare"]
+            soft = rare_labels(soft, rare > 0, margin=self.config.mixup_margin)
         mass = torch.lerp(weights[partner], weights, share.to(weights.dtype))
         return mixed_images(images, partner, share), soft, mass
 
@@ -124,7 +124,7 @@ class Task:
         """Return the perturbation of the tiles that are to be changed."""
         chosen = label_shares(targets, len(self.loss.classes), weights > 0)
         if self.config.adversarial_classes == "rare":
-            chosen = chosen * torch.tensor(self.loss.rare, device=chosen.device)
+            chosen = chosen * self.loss.tables(chosen)["rare"]
         network = model.module if isinstance(model, DistributedDataParallel) else model
         return perturbation(
             network,
