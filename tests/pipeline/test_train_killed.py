@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(run: Path) -> "dict[str, torch.Tensor]":
+def undisturbed(run: Path) -> dict[str, Any]:
     """The weights of a training in this process that nothing has cut off."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -71,7 +72,7 @@ def changed_ns(path: Path) -> int:
 
 
 def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_weights(
-    run: Path, undisturbed: "dict[str, torch.Tensor]"
+    run: Path, undisturbed: dict[str, Any]
 ) -> None:
     drawn = random.Random(5)  # noqa: S311  moments, not secrets
     model = run / "models" / "killed"

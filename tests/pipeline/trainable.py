@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ SMALL = {
         "dropout": 0.1,
         "stochastic_depth": 0.1,
     },
+    "augment": {"operations": "none", "crop": [1, 1]},
     "batch_size": 8,
     "epochs": 3,
     "probe_tiles": 8,
@@ -33,7 +33,8 @@ SMALL = {
 def labelled_run(folder: Path, *, train: int = 20, validation: int = 12, test: int = 4) -> Path:
     """Import tiles of two classes, benign and cancer, that differ in colour, and return their run."""
     rng = np.random.default_rng(11)
-    images, labels, splits = [], [], []
+    images: list[bytes | None] = []
+    labels, splits = [], []
     for split, count in (("train", train), ("validation", validation), ("test", test)):
         for number in range(count):
             label = ("benign", "cancer")[number % 2]
@@ -48,7 +49,7 @@ def labelled_run(folder: Path, *, train: int = 20, validation: int = 12, test: i
     return folder / "RUN"
 
 
-def small(**changes: Any) -> tuple[TrainConfig, WorkConfig]:  # noqa: ANN401  of YAML
+def small(**changes: object) -> tuple[TrainConfig, WorkConfig]:
     """Return ``SMALL`` with changes, whose paths have ``__`` for a dot."""
     return train_configs(SMALL, {name.replace("__", "."): value for name, value in changes.items()})
 

@@ -1,5 +1,6 @@
 """``wsi-pipeline train``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,19 +151,8 @@ def train(
 
         _show_plan(plan(run, learnt, work), json=json, quiet=quiet)
         return
-    if repeats is not None:
-        train_repeats(
-            run,
-            learnt,
-            work,
-            repeats=repeats,
-            name=name,
-            overwrite=overwrite,
-            json=json,
-            quiet=quiet,
-        )
-        return
-    _train(run, learnt, work, name=name, overwrite=overwrite, json=json, quiet=quiet)
+    begin = _train if repeats is None else partial(train_repeats, repeats=repeats)
+    begin(run, learnt, work, name=name, overwrite=overwrite, json=json, quiet=quiet)
 
 
 def _of_sections(

@@ -32,11 +32,12 @@ def curves_svg(curves: Curves) -> str:
         role="img",
         class_="curves",
     )
-    return element(
-        "figure",
-        svg + _key(names, left_out=len(curves.by_group) - len(names)),
-        class_="density",
-    )
+    return figure_of(svg, names, left_out=len(curves.by_group) - len(names))
+
+
+def figure_of(svg: str, names: Mapping[str, int], *, left_out: int) -> str:
+    """Return a drawing with the key of its lines, names and numbers of their looks."""
+    return element("figure", svg + _key(names, left_out=left_out), class_="density")
 
 
 def _key(names: Mapping[str, int], *, left_out: int) -> str:
@@ -71,7 +72,9 @@ def _axis(curves: Curves) -> str:
     if not curves.grid.size:
         return ""
     base = HEIGHT - _BOTTOM
-    ticks = np.array(list(_ticks(float(curves.grid[0]), float(curves.grid[-1]), log=curves.log)))
+    ticks = np.array(
+        list(ticks_between(float(curves.grid[0]), float(curves.grid[-1]), log=curves.log))
+    )
     marks = "".join(
         element("path", "", class_="tick", d=f"M{x:.1f} {_TOP}V{base + 5}")
         + element("text", f"{value:g}", x=f"{x:.1f}", y=base + 19, text_anchor="middle")
@@ -82,10 +85,10 @@ def _axis(curves: Curves) -> str:
     return marks + line + unit
 
 
-def _ticks(low: float, high: float, *, log: bool) -> Iterator[float]:
+def ticks_between(low: float, high: float, *, log: bool) -> Iterator[float]:
     """Yield round values between two limits, at most a handful.
 
-    >>> list(_ticks(0, 10, log=False)), list(_ticks(3, 2000, log=True))
+    >>> list(ticks_between(0, 10, log=False)), list(ticks_between(3, 2000, log=True))
     ([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [10.0, 100.0, 1000.0])
     """
     if log and high / low >= 100:

@@ -109,6 +109,29 @@ class Curves:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """Lines through points, over two axes with numbers."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    """Name to the places along both axes, ``(points,)`` each; what is no number is left out."""
+    x_range: tuple[float, float] | None = None
+    """Ends of the axis; those of the points if not given."""
+    y_range: tuple[float, float] | None = None
+    x_whole: bool = False
+    """Whether only whole numbers are marked along the axis."""
+    guide: Literal["diagonal", "zero"] | None = None
+    """A line to compare with: where both axes have the same value, or at 0 along the first."""
+
+    def __post_init__(self) -> None:
+        for name, (xs, ys) in self.series.items():
+            if xs.shape != ys.shape:
+                raise ValueError(f"{name}: expected {xs.shape} values, got {ys.shape}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlideMap:
     """The tiles of one slide and the code of each in every coloured column."""
 
@@ -133,7 +156,7 @@ class Maps:
     """As ``maps.packed`` gives them."""
 
 
-Part: TypeAlias = Table | Beside | Facts | Notice | Todo | Collage | Curves | Maps
+Part: TypeAlias = Table | Beside | Facts | Notice | Todo | Collage | Curves | Lines | Maps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

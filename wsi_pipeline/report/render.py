@@ -14,6 +14,7 @@ from wsi_pipeline.report.html import (
     plain_cell,
     shown,
 )
+from wsi_pipeline.report.lines import lines_svg
 from wsi_pipeline.report.maps import data_url, described
 from wsi_pipeline.report.parts import (
     Beside,
@@ -22,6 +23,7 @@ from wsi_pipeline.report.parts import (
     Curves,
     Facts,
     Field,
+    Lines,
     Maps,
     Notice,
     Page,
@@ -87,8 +89,9 @@ def _part(part: Part) -> str:
             return _collage(part)
         case Beside():
             return element("div", "".join(map(_table, part.tables)), class_="beside")
-        case Curves():
-            return element("h3", escaped(part.title)) + curves_svg(part)
+        case Curves() | Lines():
+            drawn = curves_svg(part) if isinstance(part, Curves) else lines_svg(part)
+            return element("h3", escaped(part.title)) + drawn
         case Maps():
             return element("div", "", id="maps") + data_script("maps-data", described(part))
 

@@ -81,7 +81,7 @@ class Learner:
         Parameters
         ----------
         batch
-            This rank's part, on its device.
+            This rank's part, on the CPU.
         steps
             Of the whole training.
 
@@ -134,7 +134,9 @@ class Learner:
         torch.manual_seed(int(drawn.integers(2**63)))
 
     def _phases(self, batch: TensorBatch) -> tuple[tuple[str, ...], torch.Tensor]:
-        images = self._augment(self.network.stained(batch.images), batch.keys)
+        planned = batch.keys  # on the CPU, where what is done to images is planned
+        batch = batch.to(self.peers.device)
+        images = self._augment(self.network.stained(batch.images), planned)
         whole = self.peers.total(batch.weights.sum()).clamp_min(1e-12)
         chunks = list(self._chunks(batch, images))
         begun = [self.task.phases(self._forward, *chunk) for chunk in chunks]

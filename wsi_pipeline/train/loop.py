@@ -74,7 +74,7 @@ def train(job: Job) -> Ended:
                 break
             run.learner.begin_epoch(epoch)
             for batch in log.timed(run.batches):
-                taken = run.learner.learn(batch.to(job.peers.device), steps=run.steps)
+                taken = run.learner.learn(batch, steps=run.steps)
                 log.add(taken, batch)
                 if (next_thing := run.next_thing(asked)) != GO:
                     log.flush()

@@ -119,7 +119,7 @@ class Loss:
     ) -> dict[str, torch.Tensor]:
         tables = self.tables(logits)
         config = self.config
-        shifted = with_margin(logits, labels * tables["margins"])
+        shifted = with_margin(logits, labels * tables["margins"]) if config.margin else logits
         wanted = smoothed(labels, config.smoothing) * tables["weights"]
         each = cross_entropies(shifted, power=config.focal, damped=tables["damped"]) * wanted
         terms = {self.names[0]: (each.sum(1) * weights).sum() / positive(weights.sum())}
@@ -141,6 +141,11 @@ class Loss:
             raise ConfigError(
                 f"targets: expected ({len(logits)},) or ({len(logits)}, {classes}) beside the logits, "
                 f"got {tuple(targets.shape)}"
+            )
+        if targets.dim() == 1 and targets.is_floating_point():
+            raise ConfigError(
+                f"targets: expected whole numbers of {', '.join(self.classes)}, got {targets.dtype}; "
+                "choose a column of classes"
             )
 
 

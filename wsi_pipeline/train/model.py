@@ -1,5 +1,6 @@
 """A network of timm: uint8 or normalised images in, logits out; parts of it may stay frozen."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -17,8 +18,7 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.train.model_config import BACKBONE, ModelConfig
 from wsi_pipeline.train.weights import NamedWeights, fitting, read_weights
 
-HEAD = "head"
-"""Word for the layer that gives the logits."""
+_LOGGER = logging.getLogger(__name__)
 
 
 class Network(nn.Module):
@@ -131,6 +131,7 @@ def load_pretrained(network: Network) -> tuple[str, ...]:
         given, network.net.state_dict(), head=network.head_names, where=_source(config)
     )
     network.net.load_state_dict(weights, strict=False)
+    _LOGGER.info("%s: weights taken but for %s", _source(config), ", ".join(left_out) or "none")
     return left_out
 
 

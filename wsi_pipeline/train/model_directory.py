@@ -11,6 +11,7 @@ from typing import Any
 from wsi_pipeline.config import differences
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import (
+    exists,
     publish_bytes,
     read_bytes,
     remove_file,
@@ -92,16 +93,16 @@ def check_same(
 ) -> None:
     """Refuse a model that was begun with other settings or tiles; with ``overwrite`` remove it.
 
+    One that has no checkpoint yet has nothing that could be lost: it is begun anew.
+
     Raises
     ------
     ConfigError
         The message shows every setting that differs.
     """
-    if overwrite:
-        clear(directory)
-        return
     before = read_train_json(directory)
-    if before is None:
+    if overwrite or before is None or not exists(directory.last):
+        clear(directory)
         return
     advice = "use the same ones, another --name, or --overwrite to train anew"
     if changed := differences(

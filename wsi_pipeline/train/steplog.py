@@ -116,6 +116,6 @@ def _diverged(step: Waiting, terms: Mapping[str, float], norm: float) -> str:
     tiles = first_of([f"{slide}: {tile}" for slide, tile in pairs if tile >= 0], _NAMED)
     return (
         f"the loss or its gradient is not a number at step {step.taken.step + 1}, batch {batch.number} "
-        f"of epoch {batch.epoch} ({what}, gradient {norm:g}; tiles {tiles}); the last good checkpoint is kept: "
-        "lower optimise.lr, set optimise.clip, or look at these tiles, and train anew with --overwrite"
+        f"of epoch {batch.epoch} ({what}, gradient {norm:g}; tiles {tiles}); the last good checkpoint is "
+        "kept: lower optimise.lr, set optimise.clip, or look at these tiles, and train anew with --overwrite"
     )

@@ -134,8 +134,8 @@ class TuneConfig(Config):
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
-        """What is searched, in the order given."""
-        return tuple(dimension_of(path, spec) for path, spec in self.space.items())
+        """What is searched, in order of path: the order in a file does not change what is drawn."""
+        return tuple(dimension_of(path, spec) for path, spec in sorted(self.space.items()))
 
     @property
     def grid(self) -> tuple[dict[str, Any], ...]:

@@ -255,6 +255,11 @@ def test_a_number_that_is_no_class_is_refused(number: int) -> None:
         loss_of()(torch.zeros(2), torch.tensor([0, number]), torch.ones(2))
 
 
+def test_targets_that_are_measured_numbers_are_refused() -> None:
+    with pytest.raises(ConfigError, match="targets: expected whole numbers of benign, cancer"):
+        loss_of()(torch.zeros(2), torch.tensor([0.0, 0.5]), torch.ones(2))
+
+
 @pytest.mark.parametrize("classes", [(), ("benign",)])
 def test_less_than_two_classes_are_refused(classes: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="classes: expected two or more"):

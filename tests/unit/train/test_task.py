@@ -226,7 +226,7 @@ def test_the_noise_is_normal_and_finite_for_every_number_that_may_be_drawn(
     assert abs(float(noise.mean())) < 0.1
     assert float(noise.std()) == pytest.approx(1, abs=0.1)
     ends = torch.tensor([0.0, 2**-24, 0.5, 1 - 2**-23, 1 - 2**-24])
-    monkeypatch.setattr(adversarial.Draws, "uniform", lambda *_: ends)
+    monkeypatch.setattr("wsi_pipeline.train.adversarial.Draws.uniform", lambda *_: ends)
     found = adversarial._noise(torch.zeros(1, 5), keys[:1])[0]
     assert torch.isfinite(found).all()
     assert found.tolist() == sorted(found.tolist())
