@@ -94,7 +94,9 @@ def evaluate(
         target = directory.path / "predictions" / f"{name}.parquet"
         if peers.is_first:
             about = {"run": str(absolute(on or run)), "part": part, "where": where}
-            _write(target, found, tiles, {**about, "classes": list(trained.classes), "scores": scores})
+            _write(
+                target, found, tiles, {**about, "classes": list(trained.classes), "scores": scores}
+            )
         peers.most(0)  # nobody leaves before the first has written
     return Evaluated(predictions=target, scores=scores)
 
@@ -108,9 +110,7 @@ def _where(config: TrainConfig, part: Part, more: str | None) -> str:
     return " and ".join(conditions)
 
 
-def _asked(
-    trained: Trained, device: torch.device
-) -> Callable[[torch.Tensor], torch.Tensor]:
+def _asked(trained: Trained, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what gives logits of images, in the precision of the training."""
     autocast = PRECISIONS[trained.config.precision]
     task = Task(trained.config.loss, trained.classes, autocast=autocast)

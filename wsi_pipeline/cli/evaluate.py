@@ -19,7 +19,10 @@ PART = Annotated[
 ON = Annotated[
     str | None,
     typer.Option(
-        "--on", metavar="RUN2", help="Another run's tiles, such as another centre's.", show_default="RUN"
+        "--on",
+        metavar="RUN2",
+        help="Another run's tiles, such as another centre's.",
+        show_default="RUN",
     ),
 ]
 WHERE = Annotated[
@@ -78,7 +81,9 @@ def _show(found: "Evaluated", *, json: bool, quiet: bool) -> None:
         console.print_json({"predictions": str(found.predictions), "scores": found.scores})
     elif not quiet:
         named = [name for name in found.scores if name in _SHOWN or name.startswith("recall_")]
-        console.print_table(("score", "value"), [(name, _cell(found.scores[name])) for name in named])
+        console.print_table(
+            ("score", "value"), [(name, _cell(found.scores[name])) for name in named]
+        )
         console.say(f"logits of every tile: {found.predictions}")
 
 

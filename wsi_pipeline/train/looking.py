@@ -36,9 +36,7 @@ class Answers:
     seconds: float
 
 
-def answers(
-    learner: Learner, loader: TileDataLoader, *, batches: int | None = None
-) -> Answers:
+def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = None) -> Answers:
     """Return what a network under training says of a loader's tiles; see ``answers_of``."""
     network = learner.judged.eval()
     found = answers_of(
