@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.written_runs import study, write_run
+from tests.written_runs import study, write_run
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.split_config import SplitConfig
