@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import absolute, seekable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Where: TypeAlias = str | pc.Expression
 """Which rows: words as ``pandas.DataFrame.query`` takes them, or an expression of ``pyarrow.compute``."""
@@ -104,8 +107,8 @@ def rows_where(table: pa.Table, where: Where | None) -> pa.Table:
     try:
         if not isinstance(where, str):
             return table.filter(where)
-        asked = table.select(columns_in(where, table.column_names)).to_pandas()
-        mask: Any = asked.eval(where)
+        asked = as_frame(table.select(columns_in(where, table.column_names)))
+        mask: Any = asked.eval(where, local_dict={}, global_dict={}, engine="python")
     except ConfigError:
         raise
     except Exception as error:  # pandas, Arrow and Python each have their own
@@ -137,13 +140,27 @@ def columns_in(where: Where | None, known: Sequence[str]) -> list[str]:
         raise ConfigError(
             f"where: expected an expression such as split == 'train', got {where!r} ({error.msg})"
         ) from error
-    plain = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    nodes = list(ast.walk(tree))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}  # sqrt, of pandas
+    plain = {node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in called}
     names = sorted({*quoted, *plain})
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"where: no column {', '.join(unknown)} in the manifest; there are {', '.join(known)}"
         )
     return names
+
+
+def as_frame(table: pa.Table) -> "pd.DataFrame":
+    """Return a table for pandas, words as text: categories of two columns or slides cannot be compared."""
+    plain = {name: plain_column(table.column(name)) for name in table.column_names}
+    return pa.table(plain).to_pandas()
+
+
+def plain_column(values: Any) -> Any:  # noqa: ANN401  Arrow's
+    """Return a column without a dictionary: those of two slides differ."""
+    kind = values.type
+    return values.cast(kind.value_type) if pa.types.is_dictionary(kind) else values
 
 
 def manifest_columns(run_path: str | Path) -> list[str]:

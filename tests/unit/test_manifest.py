@@ -71,7 +71,15 @@ def test_only_the_columns_that_an_expression_speaks_of_are_needed() -> None:
     known = ["split", "score", "my score", "core"]
     assert columns_in("score > 1 and split == 'score'", known) == ["score", "split"]
     assert columns_in(pc.field("score") > 1, known) == ["score"]
+    assert columns_in("sqrt(score) > 1", known) == ["score"]
     assert columns_in(None, known) == []
+
+
+def test_words_of_two_columns_and_functions_of_numbers_can_be_compared() -> None:
+    tiles = table(["train", "test"])
+    tiles = tiles.append_column("predicted", pa.array(["train", "train"]).dictionary_encode())
+    assert rows_where(tiles, "split == predicted").column("score").to_pylist() == [0]
+    assert rows_where(tiles, "sqrt(score) >= 1 and split < predicted").num_rows == 1
 
 
 def test_a_nullable_column_is_false_where_it_is_null() -> None:
