@@ -17,8 +17,6 @@ from wsi_pipeline.errors import ConfigError
 Normalizer: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """Of uint8 images ``(B, 3, H, W)``; gives as many, uint8."""
 
-METHODS = ("macenko", "reinhard")
-
 LEAST_DENSITY = 0.15
 """Of tissue: all channels in ``macenko`` (its beta), their mean in ``reinhard``."""
 LEAST_TISSUE = 0.02
@@ -32,8 +30,7 @@ REFERENCE_AMOUNTS = np.array([1.9705, 1.0308])
 """99th percentiles of their amounts, likewise."""
 REFERENCE_MEANS = np.array([-0.5472, -0.0726, 0.0219])
 REFERENCE_SPREADS = np.array([0.3162, 0.0489, 0.0145])
-"""Means of ``tissue_statistics`` over the 5969 of 6000 training tiles of PatchCamelyon (a sample of it) that have
-enough tissue."""
+"""Means of ``tissue_statistics`` over 5969 of 6000 training tiles of PatchCamelyon; the others lack tissue."""
 
 _LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 """Responses of the eye's cones to red, green and blue (Reinhard et al., 2001, equation 4)."""
@@ -49,12 +46,10 @@ def normalizer(method: str) -> Normalizer:
     ConfigError
         There is no such method.
     """
-    match method:
-        case "macenko":
-            return macenko
-        case "reinhard":
-            return reinhard
-    raise ConfigError(f"stain: expected {' or '.join(METHODS)}, got {method!r}")
+    methods: dict[str, Normalizer] = {"macenko": macenko, "reinhard": reinhard}
+    if method not in methods:
+        raise ConfigError(f"stain: expected {' or '.join(methods)}, got {method!r}")
+    return methods[method]
 
 
 def macenko(images: torch.Tensor) -> torch.Tensor:
@@ -116,7 +111,7 @@ def _pseudo_inverse(stains: torch.Tensor) -> torch.Tensor:
 
 
 def percentile(values: torch.Tensor, chosen: torch.Tensor, share: float) -> torch.Tensor:
-    """Return a percentile of the chosen ones of the last axis, the nearest below; of none of them, infinity."""
+    """Return a percentile of the chosen ones of the last axis, the nearest below; of none, infinity."""
     ordered = torch.where(chosen, values, torch.inf).sort(dim=-1).values
     place = ((chosen.sum(dim=-1) - 1).clamp(min=0) * share).long()
     return ordered.gather(-1, place.expand(values.shape[:-1])[..., None])[..., 0]
