@@ -30,7 +30,7 @@ REFERENCE_AMOUNTS = np.array([1.9705, 1.0308])
 """99th percentiles of their amounts, likewise."""
 REFERENCE_MEANS = np.array([-0.5472, -0.0726, 0.0219])
 REFERENCE_SPREADS = np.array([0.3162, 0.0489, 0.0145])
-"""Means of ``tissue_statistics`` over 5969 of 6000 training tiles of PatchCamelyon; the others lack tissue."""
+"""Means of ``tissue_statistics`` over 5969 of 6000 training tiles of PatchCamelyon; others lack tissue."""
 
 _LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 """Responses of the eye's cones to red, green and blue (Reinhard et al., 2001, equation 4)."""
