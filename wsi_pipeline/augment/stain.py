@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from wsi_pipeline.augment.color import densities, recoloured
+from wsi_pipeline.augment.groups import on_device
 from wsi_pipeline.augment.spatial import rounded
 from wsi_pipeline.errors import ConfigError
 
@@ -70,7 +71,7 @@ def macenko(images: torch.Tensor) -> torch.Tensor:
         _enough(tissue) & torch.isfinite(unmixing).all(dim=(1, 2)) & (amounts > 0.01).all(dim=1)
     )
     reference, wanted = (
-        torch.from_numpy(each).to(images.device) for each in (REFERENCE_STAINS.T, REFERENCE_AMOUNTS)
+        on_device(images, each) for each in (REFERENCE_STAINS.T, REFERENCE_AMOUNTS)
     )
     matrices = reference @ ((wanted / amounts)[..., None] * unmixing)  # (B, 3, 3)
     changed = recoloured(images, torch.where(usable[:, None, None], matrices, 0.0).float())
@@ -125,11 +126,9 @@ def reinhard(images: torch.Tensor) -> torch.Tensor:
     """
     if not len(images):
         return images
-    axes = torch.from_numpy(_OPPONENT).float().to(images.device)
+    axes = on_device(images, _OPPONENT).float()
     means, spreads, usable = tissue_statistics(images)
-    wanted = [
-        torch.from_numpy(each).to(images.device) for each in (REFERENCE_MEANS, REFERENCE_SPREADS)
-    ]
+    wanted = [on_device(images, each) for each in (REFERENCE_MEANS, REFERENCE_SPREADS)]
     scale = torch.where(usable[:, None], wanted[1] / spreads, 1.0)
     shift = torch.where(usable[:, None], wanted[0] - means * scale, 0.0)
     moved = _times(axes, _cone_logs(images))
@@ -142,7 +141,7 @@ def reinhard(images: torch.Tensor) -> torch.Tensor:
 def tissue_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return means and standard deviations of tissue in l-alpha-beta, ``(B, 3)``, and which can be used."""
     few = sampled(images)
-    axes = torch.from_numpy(_OPPONENT).float().to(images.device)
+    axes = on_device(images, _OPPONENT).float()
     values = _times(axes, _cone_logs(few)).flatten(2).double()
     tissue = _is_tissue(few).flatten(2)  # (B, 1, pixels)
     count = tissue.sum(dim=2).clamp(min=1)
@@ -168,16 +167,13 @@ def sampled(images: torch.Tensor) -> torch.Tensor:
 
 def _cone_logs(images: torch.Tensor) -> torch.Tensor:
     """Return logarithms to the base of 10 of the cones' responses to values from 1/256 to 1."""
-    cones = torch.from_numpy(_LMS).float().to(images.device)
+    cones = on_device(images, _LMS).float()
     return _times(cones, (images.to(torch.float32) + 1) / 256).log10()
 
 
 def _from_opponent(values: torch.Tensor) -> torch.Tensor:
     """Return red, green and blue from 1/256 to 1 of l, alpha and beta."""
-    logs, cones = (
-        torch.from_numpy(np.linalg.inv(each)).float().to(values.device)
-        for each in (_OPPONENT, _LMS)
-    )
+    logs, cones = (on_device(values, np.linalg.inv(each)).float() for each in (_OPPONENT, _LMS))
     return _times(cones, 10 ** _times(logs, values))
 
 
