@@ -1,6 +1,5 @@
 """Every method learns on real tiles: a tiny network on a few hundred of PatchCamelyon's, one class rare."""
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,10 @@ from wsi_pipeline.train.loss_config import LossConfig  # noqa: E402
 from wsi_pipeline.train.task import Task  # noqa: E402
 
 PCAM = Path(__file__).resolve().parents[3].parent / "shared" / "pcam" / "pcam.parquet"
-pytestmark = pytest.mark.skipif(not PCAM.exists(), reason="the shared PCam tiles are not here")
+pytestmark = [
+    pytest.mark.skipif(not PCAM.exists(), reason="the shared PCam tiles are not here"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 CLASSES = ("normal", "tumour")
 TILES = {"normal": 360, "tumour": 120}
@@ -58,15 +60,6 @@ METHODS: dict[str, dict[str, object]] = {
         "decoupling": 0.001,
     },
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Generator[None]:
-    """Small tensors are slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def decoded(jpeg: bytes) -> NDArray[np.uint8]:
@@ -108,10 +101,10 @@ def test_every_method_learns_what_tells_tumour_from_normal(
     images, targets = tiles
     model = network(logits)
     task = Task(make_config(LossConfig, METHODS[method]), CLASSES, tiles=TILES)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     for epoch in range(EPOCHS):
         keys = torch.from_numpy(keys_of(0, epoch, np.arange(len(images))).view(np.int64))
-        for part in torch.argsort(keys).split(32):
+        for part in torch.argsort(keys).split(48):
             batch = (images[part], targets[part], torch.ones(len(part)), keys[part])
             for _, terms in task.phases(model, *batch):
                 optimiser.zero_grad()

@@ -1,7 +1,6 @@
 """Steps of a batch: clean, adversarial, mixup; each from the tiles' keys alone."""
 
 import copy
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -17,17 +16,10 @@ from wsi_pipeline.train.adversarial import normalised, perturbation  # noqa: E40
 from wsi_pipeline.train.loss_config import LossConfig  # noqa: E402
 from wsi_pipeline.train.task import Task  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = ("benign", "cancer")
 TILES = 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Generator[None]:
-    """Small tensors are slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(*, logits: int = 1) -> Any:  # noqa: ANN401
