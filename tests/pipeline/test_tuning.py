@@ -46,7 +46,7 @@ def searched(**values: Any) -> TuneConfig:  # noqa: ANN401  of YAML
 class Stops(SilentTrainObserver):
     """Ends a training as a crash would, after its first epoch."""
 
-    def on_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def on_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
         raise ZeroDivisionError
 
 
@@ -93,6 +93,21 @@ def test_a_search_trains_its_trials_and_says_what_their_models_say(tiles: Path) 
     best = yaml.safe_load((outcome.folder / "best.yaml").read_text())
     assert best["loss"]["decoupling"] == outcome.best["loss.decoupling"]
     assert train_configs(best)[0].epochs == 2
+
+
+def test_a_training_that_learns_nothing_is_ended_early(tiles: Path) -> None:
+    asked = searched(
+        space={"optimise.lr": {"choice": [1e-2, 1e-12]}},
+        score="log_loss",
+        prune="median",
+        prune_after_trials=1,
+        prune_after_epochs=0,
+    )
+    outcome = tune(tiles, asked, study="early")
+    assert [row["state"] for row in outcome.rows] == ["complete", "pruned"]
+    assert outcome.rows[1]["epochs"] == 1
+    assert len(validation_rows(model_directory(tiles, "early-0001").path)) == 1
+    assert tune(tiles, asked, study="early").done_here == 0
 
 
 def test_settings_that_no_training_takes_are_refused_before_the_first(tiles: Path) -> None:
