@@ -3,10 +3,12 @@
 A test compares the pages with what this gives, so they cannot fall behind.
 """
 
+from collections.abc import Container
 from pathlib import Path
 
 import typer
 
+from wsi_pipeline.augment.config import AugmentConfig
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
@@ -31,7 +33,10 @@ from wsi_pipeline.schema import (
 )
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
+from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.loss_config import LossConfig
+from wsi_pipeline.train.model_config import ModelConfig
+from wsi_pipeline.train.optimise_config import OptimiseConfig
 from wsi_pipeline.train.tune_config import TuneConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,12 +81,39 @@ def config_page() -> str:
         + "Settings of `wsi_pipeline.loader.tiles.TileLoader` ([how to](../how-to/load-tiles.md)). Only\n"
         + "`batch_size` has to be given.\n\n"
         + _settings(LoaderConfig)
-        + "\n## The loss\n\n"
-        + "Settings of `wsi_pipeline.train.losses.Loss` ([formulas](../concepts/losses.md)).\n\n"
-        + _settings(LossConfig)
+        + _training()
         + "\n## tune\n\n"
         + "A search for settings of `train` ([how to](../how-to/tune.md)).\n\n"
         + _settings(TuneConfig)
+    )
+
+
+def _training() -> str:
+    """Return the settings of ``train`` and its sections."""
+    sections = {
+        "model": (
+            ModelConfig,
+            "The network ([transfer](../how-to/train.md#begin-with-other-weights)).",
+        ),
+        "loss": (LossConfig, "What is minimised ([formulas](../concepts/losses.md))."),
+        "augment": (AugmentConfig, "How training images are changed."),
+        "optimise": (OptimiseConfig, "How weights are changed."),
+    }
+    text = (
+        "\n## train\n\n"
+        + "What is learnt ([how to](../how-to/train.md)). All of these and of the sections are in the\n"
+        + "digest that `train.json` and checkpoints carry. A section is a mapping in the file, or paths\n"
+        + "such as `optimise.lr`.\n\n"
+        + _settings(TrainConfig, leave_out=sections)
+    )
+    for name, (kind, about) in sections.items():
+        text += f"\n### train: {name}\n\n{about}\n\n" + _settings(kind)
+    return (
+        text
+        + "\n### How a training is carried out\n\n"
+        + "None of these changes what is learnt by more than rounding; each may differ when a training\n"
+        + "goes on.\n\n"
+        + _settings(WorkConfig)
     )
 
 
@@ -155,9 +187,11 @@ PAGES = {
 }
 
 
-def _settings(kind: type[Config]) -> str:
+def _settings(kind: type[Config], *, leave_out: Container[str] = ()) -> str:
     rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
     for name, field in kind.model_fields.items():
+        if name in leave_out:
+            continue
         default = "none" if field.default in (None, ()) else _plain(field.default)
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")
