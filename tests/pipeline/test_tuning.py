@@ -1,7 +1,7 @@
 """Repeats and searches with real trainings of seconds."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
 from wsi_pipeline.train.config import train_configs  # noqa: E402
 from wsi_pipeline.train.metrics_table import validation_rows  # noqa: E402
 from wsi_pipeline.train.model_directory import model_directory  # noqa: E402
+from wsi_pipeline.train.observer import SilentTrainObserver  # noqa: E402
 from wsi_pipeline.train.tune_config import TuneConfig  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 from wsi_pipeline.tuning import repeat, tune  # noqa: E402
@@ -42,6 +43,13 @@ def searched(**values: Any) -> TuneConfig:  # noqa: ANN401  of YAML
     return make_config(TuneConfig, {"train": {**SMALL, "epochs": 2}, "prune": "none", **values})
 
 
+class Stops(SilentTrainObserver):
+    """Ends a training as a crash would, after its first epoch."""
+
+    def on_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
+        raise ZeroDivisionError
+
+
 def test_repeats_differ_by_seed_alone_and_are_models_like_any_other(tiles: Path) -> None:
     config, work = small(epochs=1)
     outcome = repeat(tiles, config, count=2, name="twice", work=work)
@@ -61,10 +69,10 @@ def test_repeats_differ_by_seed_alone_and_are_models_like_any_other(tiles: Path)
 
 
 def test_a_repeat_that_fails_is_named_and_the_others_are_trained(tiles: Path) -> None:
-    config, work = small(epochs=1)
-    damaged = model_directory(tiles, "broken-0").last
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"no checkpoint")
+    config, work = small(epochs=2)
+    with pytest.raises(ZeroDivisionError):
+        train(tiles, config, name="broken-0", work=work, observer=Stops())
+    model_directory(tiles, "broken-0").last.write_bytes(b"no checkpoint")
     with pytest.raises(TrainError, match=r"1 of 2 repeats have failed: broken-0: .*last.pt"):
         repeat(tiles, config, count=2, name="broken", work=work)
     assert model_directory(tiles, "broken-1").best.exists()
@@ -85,6 +93,21 @@ def test_a_search_trains_its_trials_and_says_what_their_models_say(tiles: Path) 
     best = yaml.safe_load((outcome.folder / "best.yaml").read_text())
     assert best["loss"]["decoupling"] == outcome.best["loss.decoupling"]
     assert train_configs(best)[0].epochs == 2
+
+
+def test_a_training_that_learns_nothing_is_ended_early(tiles: Path) -> None:
+    asked = searched(
+        space={"optimise.lr": {"choice": [1e-2, 1e-12]}},
+        score="log_loss",
+        prune="median",
+        prune_after_trials=1,
+        prune_after_epochs=0,
+    )
+    outcome = tune(tiles, asked, study="early")
+    assert [row["state"] for row in outcome.rows] == ["complete", "pruned"]
+    assert outcome.rows[1]["epochs"] == 1
+    assert len(validation_rows(model_directory(tiles, "early-0001").path)) == 1
+    assert tune(tiles, asked, study="early").done_here == 0
 
 
 def test_settings_that_no_training_takes_are_refused_before_the_first(tiles: Path) -> None:
