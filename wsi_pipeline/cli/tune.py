@@ -61,6 +61,8 @@ def tune(
     that shares the run's folder. RUN/tunings/NAME/best.yaml is for train --config.
     """
     from wsi_pipeline.cli import console
+
+    options.needs_extra("train", "torch", "timm", "optuna")
     from wsi_pipeline.config import make_config, read_yaml
     from wsi_pipeline.train.tune_config import TuneConfig
 
