@@ -61,11 +61,10 @@ def tune(
     that shares the run's folder. RUN/tunings/NAME/best.yaml is for train --config.
     """
     from wsi_pipeline.cli import console
-
-    options.needs_extra("train", "torch", "timm", "optuna")
     from wsi_pipeline.config import make_config, read_yaml
     from wsi_pipeline.train.tune_config import TuneConfig
 
+    options.needs_extra("train", "torch", "timm", "optuna")
     flags = options.given(sampler=sampler, trials=trials, score=score)
     search = make_config(TuneConfig, {**(read_yaml(config) if config else {}), **flags})
     console.set_up_logging(quiet=quiet, verbose=verbose)
