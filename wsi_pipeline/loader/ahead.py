@@ -3,9 +3,11 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from wsi_pipeline.errors import TileError
 from wsi_pipeline.loader.buffers import Allocate, Buffers, new_memory
 from wsi_pipeline.loader.epoch import Planned
 from wsi_pipeline.loader.source import Problem, RowNumbers, Source
+
+_Work = TypeVar("_Work")
 
 _JUDGED_PARTS = 8
 """Parts after which it is judged whether waiting takes long."""
@@ -108,13 +112,23 @@ def read_ahead(
         return _Begun(planned=planned, images=images, parts=parts, futures=futures)
 
     try:
-        under_way = deque([begin(first)])
-        while under_way:
-            while len(under_way) <= depth and (planned := next(plans, None)) is not None:
-                under_way.append(begin(planned))
-            yield _made(under_way.popleft())
+        for begun in begun_ahead(chain([first], plans), begin, depth=depth):
+            yield _made(begun)
     finally:
         threads.shutdown(wait=True, cancel_futures=True)
+
+
+def begun_ahead(
+    plans: Iterator[Planned], begin: Callable[[Planned], _Work], *, depth: int
+) -> Iterator[_Work]:
+    """Yield what is begun of each plan, in order, when ``depth`` further ones have begun."""
+    under_way: deque[_Work] = deque()
+    for planned in plans:
+        under_way.append(begin(planned))
+        if len(under_way) > depth:
+            yield under_way.popleft()
+    while under_way:
+        yield under_way.popleft()
 
 
 def _fill(
