@@ -224,7 +224,7 @@ class TileLoader:
         return {
             "epoch": epoch,
             "number": planned.number,
-            "targets": None if self._target is None else self._target.values[planned.rows],
+            "targets": None if self._target is None else self._target.of(planned.rows),
             "weights": self._weights(planned.rows) * counts,
             "rows": rows,
             "tiles": np.where(counts, self.rows.tile[planned.rows], np.int32(NO_TILE)),
@@ -232,7 +232,7 @@ class TileLoader:
                 self.rows.slide_id(row) if row >= 0 else "" for row in rows.tolist()
             ),
             "keys": keys_of_tiles(self.rows, planned, seed=self.config.seed, epoch=epoch),
-            "columns": {name: columns[name].values[planned.rows] for name in self.config.columns},
+            "columns": {name: columns[name].of(planned.rows) for name in self.config.columns},
             "problems": tuple(str(error) for _, error in problems),
         }
 
