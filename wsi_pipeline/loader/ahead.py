@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import TileError
-from wsi_pipeline.loader.buffers import Allocate, Buffers, new_memory
+from wsi_pipeline.loader.buffers import Buffers
 from wsi_pipeline.loader.epoch import Planned
 from wsi_pipeline.loader.source import Problem, RowNumbers, Source
 
@@ -38,9 +38,10 @@ class AheadConfig:
     """They all begin at once, as for an object store; else one by one, while waiting for bytes takes long."""
     most_bytes: int
     """Of batches that are ready or being made; one is at least."""
-    allocate: Allocate = new_memory
+    buffers: Buffers = field(default_factory=Buffers)
+    """Memory of batches that is used again."""
     reuse: bool = True
-    """Memory of batches is used again; not where another process may still look at it."""
+    """Not where another process may still look at it."""
 
     def depth(self, batch_bytes: int) -> int:
         """Return how many batches are made ahead."""
@@ -99,12 +100,13 @@ def read_ahead(
     if first is None:
         return
     depth = config.depth(len(first.rows) * side_px**2 * 3)
-    buffers = Buffers(most=depth + 2 if config.reuse else 0, allocate=config.allocate)
+    most = depth + 2 if config.reuse else 0
     turns = Turns(config)
     threads = ThreadPoolExecutor(config.decoding + config.waiting, "tiles")
 
     def begin(planned: Planned) -> _Begun:
-        images = buffers.take((len(planned.rows), side_px, side_px, 3))
+        shape = (len(planned.rows), side_px, side_px, 3)
+        images = config.buffers.take(shape, most=most)
         parts = source.parts(planned.rows)
         futures = [
             threads.submit(_fill, source, turns, planned.rows[part], images, part) for part in parts

@@ -21,7 +21,7 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import sweep, temporaries
 from wsi_pipeline.loader.ahead import AheadConfig, read_ahead
 from wsi_pipeline.loader.batch import Batch, Target, target_of
-from wsi_pipeline.loader.buffers import Allocate
+from wsi_pipeline.loader.buffers import Allocate, Buffers
 from wsi_pipeline.loader.config import LoaderConfig
 from wsi_pipeline.loader.epoch import (
     Epoch,
@@ -113,6 +113,7 @@ class TileLoader:
         self._batches = self._batches_of_epoch()
         self._made_epoch: Epoch | None = None
         self._source: tuple[int, Source] | None = None
+        self._buffers = Buffers()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ class TileLoader:
         world = self.world if world is None else world
         ahead = self._ahead(world)
         if shared is not None:
-            ahead = replace(ahead, allocate=shared, reuse=False)
+            ahead = replace(ahead, buffers=Buffers(allocate=shared), reuse=False)
         made_ahead = read_ahead(
             self.source(),
             self._plans(epoch, first=first, world=world),
@@ -277,7 +278,11 @@ class TileLoader:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs: all but what reads tiles."""
-        return {**self.__dict__, "_source": None}
+        return {**self.__dict__, "_source": None, "_buffers": None}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Begin in a process with no memory of batches."""
+        self.__dict__.update(state, _buffers=Buffers())
 
     def _new_source(self) -> Source:
         if not self.rows.runs[0].stores_pixels:
@@ -298,6 +303,7 @@ class TileLoader:
             waiting=WAITING_REMOTE if remote else WAITING_LOCAL,
             waits=remote,
             most_bytes=self.config.ahead_bytes // world.workers,
+            buffers=self._buffers,
         )
 
     def _target_of_rows(self) -> Target | None:
