@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +95,7 @@ def test_a_score_that_needs_both_classes_is_none_of_one(run: Path) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_sentence(
-    run: Path, asked: dict[str, str], message: str
+    run: Path, asked: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         evaluate(run, **asked, work=CPU)

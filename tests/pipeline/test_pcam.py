@@ -1,4 +1,4 @@
-"""Real labelled tiles: every method learns on them, and the recipe of workflows/pcam is worth what docs say."""
+"""Real labelled tiles: every method learns on them; what the recipe of workflows/pcam is worth."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +81,11 @@ def test_every_method_trains_on_real_tiles(run: Path, method: str) -> None:
     assert history is not None
     rows = history.to_pandas()
     steps = rows[rows["kind"] == "step"]
-    terms = [name for name in steps if name.startswith("loss_") and steps[name].notna().any()]
+    terms = [
+        name
+        for name in steps.columns.tolist()
+        if name.startswith("loss_") and steps[name].notna().any()
+    ]
     assert steps[terms].notna().all(axis=None)
     assert steps["loss"].to_numpy() == pytest.approx(steps[terms].sum(axis=1).to_numpy(), abs=1e-5)
     assert steps["loss"].iloc[-5:].mean() < steps["loss"].iloc[:5].mean()

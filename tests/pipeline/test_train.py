@@ -20,7 +20,8 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.trainable import labelled_run, same_weights, small, weights_of  # noqa: E402
 from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
-from wsi_pipeline.loader.dataset import TensorBatch, tensors_of  # noqa: E402
+from wsi_pipeline.loader.dataset import TileDataLoader  # noqa: E402
+from wsi_pipeline.loader.tensors import TensorBatch  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
 from wsi_pipeline.train.learner import Learner, Taken  # noqa: E402
 from wsi_pipeline.train.metrics_table import read_history  # noqa: E402
@@ -135,7 +136,7 @@ def test_best_weights_and_their_logits_are_kept(undisturbed: TrainOutcome, tiles
 
 def validation_images(run: Path) -> Any:  # noqa: ANN401  a tensor
     loader = TileLoader(run, where="split == 'validation'", batch_size=12, shuffle=False)
-    return tensors_of(next(iter(loader))).images
+    return next(iter(TileDataLoader(loader))).images
 
 
 @pytest.mark.parametrize("after", [1, 5])
