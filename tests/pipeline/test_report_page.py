@@ -115,7 +115,7 @@ def test_it_opens_from_the_disk_and_shows_every_part(tab: chromium.Tab) -> None:
         "Settings and versions",
     ]
     assert tab.run("document.title") == "RUN & <b>: whole-slide run"
-    assert tab.run("document.querySelectorAll('svg.curves').length") == 8
+    assert tab.run("document.querySelectorAll('svg.curves').length") == 8 + 4  # of the model
 
 
 def test_names_are_text_whatever_they_hold(tab: chromium.Tab) -> None:
