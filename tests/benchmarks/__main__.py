@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks import (
+    augment,
     dataset,
     label,
     likeness,
@@ -22,6 +23,7 @@ from tests.benchmarks.show import table
 
 BENCHMARKS = {
     "loader": loader.run,
+    "augment": augment.run,
     "tile": tile.run,
     "read": read.run,
     "scale": scale.run,

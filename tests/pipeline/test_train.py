@@ -275,6 +275,18 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(tiles: Path) -> None:
     assert all(torch.allclose(one, other, atol=1e-4) for one, other in pairs)
 
 
+def test_another_models_best_weights_can_be_begun_with(
+    tiles: Path, undisturbed: TrainOutcome
+) -> None:
+    config, work = small(
+        model__pretrained=str(undisturbed.directory.best), model__freeze="backbone", epochs=1
+    )
+    outcome = train(tiles, config, name="from-best", work=work)
+    before, after = (weights_of(each.directory, "best") for each in (undisturbed, outcome))
+    kept = [name for name in before if "classifier" not in name]
+    assert all(torch.equal(before[name], after[name]) for name in kept)
+
+
 def test_a_moving_average_is_what_is_validated_and_kept(tiles: Path) -> None:
     outcome = trained(tiles, "ema", optimise__ema=0.5, epochs=1)
     content = torch.load(outcome.directory.last, weights_only=True)["learner"]

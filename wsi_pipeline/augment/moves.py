@@ -19,7 +19,7 @@ CUTOUT_RGB = (125, 123, 114)
 def shear_x(images: torch.Tensor, values: Values) -> torch.Tensor:
     """Return images whose rows are moved to the left by a share of their height above."""
     below = np.arange(images.shape[2])
-    moved: NDArray[np.int64] = _fixed(0.5 + values / 2) + below * _fixed(values)
+    moved = np.asarray(_fixed(0.5 + values / 2) + below * _fixed(values), np.int64)
     return _rows_moved(images, moved >> 16)
 
 

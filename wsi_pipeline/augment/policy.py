@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.augment.color import hed_jittered, noisy
 from wsi_pipeline.augment.config import AugmentConfig
 from wsi_pipeline.augment.draws import Draws
+from wsi_pipeline.augment.groups import on_device
 from wsi_pipeline.augment.resample import resampled
 from wsi_pipeline.augment.spatial import blurred, crop_boxes, elastic, turned, whole_boxes
 from wsi_pipeline.augment.uniform import uniform_augmented
@@ -102,12 +103,11 @@ def normalised(
     images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> torch.Tensor:
     """Return uint8 images ``(B, 3, H, W)`` as float32, ``(value / 255 - mean) / std`` for each channel."""
+    spread = np.array(std, np.float64).reshape(1, -1, 1, 1)
+    middle = np.array(mean, np.float64).reshape(1, -1, 1, 1)
     scale, shift = (
-        torch.tensor(each, dtype=torch.float32, device=images.device).view(1, -1, 1, 1)
-        for each in (
-            [1 / (255 * spread) for spread in std],
-            [-middle / spread for middle, spread in zip(mean, std, strict=True)],
-        )
+        on_device(images, each.astype(np.float32))
+        for each in (1 / (255 * spread), -middle / spread)
     )
     return images.to(torch.float32).mul_(scale).add_(shift)
 

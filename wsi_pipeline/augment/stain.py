@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from wsi_pipeline.augment.color import densities, recoloured
+from wsi_pipeline.augment.groups import on_device
 from wsi_pipeline.augment.spatial import rounded
 from wsi_pipeline.errors import ConfigError
 
 Normalizer: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """Of uint8 images ``(B, 3, H, W)``; gives as many, uint8."""
-
-METHODS = ("macenko", "reinhard")
 
 LEAST_DENSITY = 0.15
 """Of tissue: all channels in ``macenko`` (its beta), their mean in ``reinhard``."""
@@ -32,8 +31,7 @@ REFERENCE_AMOUNTS = np.array([1.9705, 1.0308])
 """99th percentiles of their amounts, likewise."""
 REFERENCE_MEANS = np.array([-0.5472, -0.0726, 0.0219])
 REFERENCE_SPREADS = np.array([0.3162, 0.0489, 0.0145])
-"""Means of ``tissue_statistics`` over the 5969 of 6000 training tiles of PatchCamelyon (a sample of it) that have
-enough tissue."""
+"""Means of ``tissue_statistics`` over 5969 of 6000 training tiles of PatchCamelyon; others lack tissue."""
 
 _LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 """Responses of the eye's cones to red, green and blue (Reinhard et al., 2001, equation 4)."""
@@ -49,12 +47,10 @@ def normalizer(method: str) -> Normalizer:
     ConfigError
         There is no such method.
     """
-    match method:
-        case "macenko":
-            return macenko
-        case "reinhard":
-            return reinhard
-    raise ConfigError(f"stain: expected {' or '.join(METHODS)}, got {method!r}")
+    methods: dict[str, Normalizer] = {"macenko": macenko, "reinhard": reinhard}
+    if method not in methods:
+        raise ConfigError(f"stain: expected {' or '.join(methods)}, got {method!r}")
+    return methods[method]
 
 
 def macenko(images: torch.Tensor) -> torch.Tensor:
@@ -75,7 +71,7 @@ def macenko(images: torch.Tensor) -> torch.Tensor:
         _enough(tissue) & torch.isfinite(unmixing).all(dim=(1, 2)) & (amounts > 0.01).all(dim=1)
     )
     reference, wanted = (
-        torch.from_numpy(each).to(images.device) for each in (REFERENCE_STAINS.T, REFERENCE_AMOUNTS)
+        on_device(images, each) for each in (REFERENCE_STAINS.T, REFERENCE_AMOUNTS)
     )
     matrices = reference @ ((wanted / amounts)[..., None] * unmixing)  # (B, 3, 3)
     changed = recoloured(images, torch.where(usable[:, None, None], matrices, 0.0).float())
@@ -116,7 +112,7 @@ def _pseudo_inverse(stains: torch.Tensor) -> torch.Tensor:
 
 
 def percentile(values: torch.Tensor, chosen: torch.Tensor, share: float) -> torch.Tensor:
-    """Return a percentile of the chosen ones of the last axis, the nearest below; of none of them, infinity."""
+    """Return a percentile of the chosen ones of the last axis, the nearest below; of none, infinity."""
     ordered = torch.where(chosen, values, torch.inf).sort(dim=-1).values
     place = ((chosen.sum(dim=-1) - 1).clamp(min=0) * share).long()
     return ordered.gather(-1, place.expand(values.shape[:-1])[..., None])[..., 0]
@@ -130,11 +126,9 @@ def reinhard(images: torch.Tensor) -> torch.Tensor:
     """
     if not len(images):
         return images
-    axes = torch.from_numpy(_OPPONENT).float().to(images.device)
+    axes = on_device(images, _OPPONENT).float()
     means, spreads, usable = tissue_statistics(images)
-    wanted = [
-        torch.from_numpy(each).to(images.device) for each in (REFERENCE_MEANS, REFERENCE_SPREADS)
-    ]
+    wanted = [on_device(images, each) for each in (REFERENCE_MEANS, REFERENCE_SPREADS)]
     scale = torch.where(usable[:, None], wanted[1] / spreads, 1.0)
     shift = torch.where(usable[:, None], wanted[0] - means * scale, 0.0)
     moved = _times(axes, _cone_logs(images))
@@ -147,7 +141,7 @@ def reinhard(images: torch.Tensor) -> torch.Tensor:
 def tissue_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return means and standard deviations of tissue in l-alpha-beta, ``(B, 3)``, and which can be used."""
     few = sampled(images)
-    axes = torch.from_numpy(_OPPONENT).float().to(images.device)
+    axes = on_device(images, _OPPONENT).float()
     values = _times(axes, _cone_logs(few)).flatten(2).double()
     tissue = _is_tissue(few).flatten(2)  # (B, 1, pixels)
     count = tissue.sum(dim=2).clamp(min=1)
@@ -173,16 +167,13 @@ def sampled(images: torch.Tensor) -> torch.Tensor:
 
 def _cone_logs(images: torch.Tensor) -> torch.Tensor:
     """Return logarithms to the base of 10 of the cones' responses to values from 1/256 to 1."""
-    cones = torch.from_numpy(_LMS).float().to(images.device)
+    cones = on_device(images, _LMS).float()
     return _times(cones, (images.to(torch.float32) + 1) / 256).log10()
 
 
 def _from_opponent(values: torch.Tensor) -> torch.Tensor:
     """Return red, green and blue from 1/256 to 1 of l, alpha and beta."""
-    logs, cones = (
-        torch.from_numpy(np.linalg.inv(each)).float().to(values.device)
-        for each in (_OPPONENT, _LMS)
-    )
+    logs, cones = (on_device(values, np.linalg.inv(each)).float() for each in (_OPPONENT, _LMS))
     return _times(cones, 10 ** _times(logs, values))
 
 

@@ -59,10 +59,13 @@ def planned_steps(draws: Draws, *, names: Sequence[str], most: int) -> tuple[Ste
     """Return what is done to the images of a batch one after another.
 
     An operation is drawn with replacement. That it is applied with a probability that is itself drawn from 0
-    to 1, anew for each, is a coin's toss.
+    to 1, anew for each, is a coin's toss. What is not applied comes last, so that more images have an
+    operation at the same step.
     """
     drawn = draws.uniform("uniform_augment", most * _PER_STEP).double().cpu().numpy()
     steps = drawn.reshape(len(draws), most, _PER_STEP)  # (image, step, number)
+    order = np.argsort(steps[:, :, 1] >= 0.5, axis=1, kind="stable")
+    steps = np.take_along_axis(steps, order[..., None], axis=1)
     chosen = (steps[:, :, 0] * len(names)).astype(np.intp)
     chosen[steps[:, :, 1] >= 0.5] = -1
     return tuple(Step(operations=chosen[:, at], units=steps[:, at, 2:]) for at in range(most))

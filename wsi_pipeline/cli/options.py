@@ -60,6 +60,25 @@ def given(**flags: object) -> dict[str, object]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
+def needs_extra(name: str, *modules: str) -> None:
+    """Refuse a command whose optional libraries are not installed.
+
+    Raises
+    ------
+    ConfigError
+        One is not; the message says how to have it.
+    """
+    from importlib.util import find_spec
+
+    from wsi_pipeline.errors import ConfigError
+
+    lacking = [module for module in modules if find_spec(module) is None]
+    if lacking:
+        raise ConfigError(
+            f"{', '.join(lacking)}: not installed here; it comes with pip install 'wsi-pipeline[{name}]'"
+        )
+
+
 def workers_of(how: "RunConfig") -> "Cluster":
     """Return where the work runs; its processes import in the meantime what this one imports next."""
     from wsi_pipeline.compute.cluster import cluster_of, warm_up

@@ -134,6 +134,7 @@ def train(
     """
     from wsi_pipeline.cli import console
 
+    options.needs_extra("train", "torch", "timm")
     flags = options.given(
         target=target,
         where=where,

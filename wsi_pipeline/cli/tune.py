@@ -64,6 +64,7 @@ def tune(
     from wsi_pipeline.config import make_config, read_yaml
     from wsi_pipeline.train.tune_config import TuneConfig
 
+    options.needs_extra("train", "torch", "timm", "optuna")
     flags = options.given(sampler=sampler, trials=trials, score=score)
     search = make_config(TuneConfig, {**(read_yaml(config) if config else {}), **flags})
     console.set_up_logging(quiet=quiet, verbose=verbose)

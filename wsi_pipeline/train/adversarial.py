@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from wsi_pipeline.augment.draws import Draws
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.train.draws import Draws
 from wsi_pipeline.train.losses import surprises
 
 

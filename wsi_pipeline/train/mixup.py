@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.special import betaincinv
 
-from wsi_pipeline.train.draws import Draws
+from wsi_pipeline.augment.draws import Draws
 
 NODES = 1 << 14
 """Of the table of quantiles, by which shares are within 1e-6 of the exact ones."""

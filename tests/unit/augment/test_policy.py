@@ -1,7 +1,5 @@
 """Random changes as a whole: the key decides, whatever the batch, its memory or what came before."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +10,8 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.randomness import keys_of
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
+
+from torch import Tensor  # noqa: E402
 
 from tests.unit.augment.drawn_images import keys, squares  # noqa: E402
 from wsi_pipeline.augment.color import hed_jittered, noisy  # noqa: E402
@@ -95,7 +95,7 @@ def test_an_empty_batch_and_an_image_of_one_pixel_are_batches(shape: tuple[int, 
         (torch.zeros(3, 3, 8, 8, dtype=torch.uint8), r"keys: expected one for each of 3 images"),
     ],
 )
-def test_what_is_no_batch_of_images_is_refused(images: Any, said: str) -> None:
+def test_what_is_no_batch_of_images_is_refused(images: Tensor, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Augmenter(AugmentConfig(), 8)(images, torch.arange(2))
 

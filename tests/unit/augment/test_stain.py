@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,8 @@ from PIL import Image
 from wsi_pipeline.errors import ConfigError
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
+
+from torch import Tensor  # noqa: E402
 
 from tests.unit.augment.drawn_images import squares, tensor  # noqa: E402
 from wsi_pipeline.augment import stain  # noqa: E402
@@ -31,7 +32,7 @@ OTHER_STAINS /= np.linalg.norm(OTHER_STAINS, axis=1, keepdims=True)
 
 def stained(
     stains: NDArray[np.float64], amounts: NDArray[np.float64], *, seed: int, side: int = 96
-) -> Any:
+) -> Tensor:
     """Return an image of two stains whose 99th percentiles are these amounts, a part of it background.
 
     Most pixels have nearly one stain alone, as its direction is an extreme of their angles.

@@ -24,6 +24,9 @@ from wsi_pipeline.augment.uniform import (  # noqa: E402
 )
 
 NAMES = tuple(OPERATIONS)
+drawn = st.integers(0, 2**24 - 1).map(lambda number: number / 2**24)
+"""What ``Draws.uniform`` may give."""
+
 ENHANCING = ("contrast", "color", "brightness", "sharpness")
 
 
@@ -43,9 +46,7 @@ def test_every_operation_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(
-    image=any_picture(), units=st.lists(st.floats(0, 1, exclude_max=True), min_size=3, max_size=3)
-)
+@given(image=any_picture(), units=st.lists(drawn, min_size=3, max_size=3))
 @settings(max_examples=60)
 def test_an_operation_gives_pillows_image_to_the_bit(
     name: str, image: Rgb, units: list[float]
@@ -112,7 +113,7 @@ def test_operations_are_drawn_evenly_and_done_half_of_the_time() -> None:
     assert all(abs(counts[at] / 60_000 - 1 / 30) < 0.004 for at in range(15))
     units = np.concatenate([step.units for step in steps])
     assert np.abs(units.mean(axis=0) - 0.5).max() < 0.01
-    assert abs(np.corrcoef(steps[0].operations, steps[1].operations)[0, 1]) < 0.03
+    assert abs(np.corrcoef(*(step.operations[done[1]] for step in steps))[0, 1]) < 0.04
 
 
 def test_bits_kept_are_4_to_8_alike() -> None:

@@ -1,0 +1,25 @@
+"""The augmentation's benchmark once, on a batch."""
+
+import pytest
+
+from tests.benchmarks import augment
+from tests.benchmarks.measure import Plan
+
+torch = pytest.importorskip("torch", reason="needs the extra train")
+
+from tests.benchmarks import augmenting  # noqa: E402
+
+
+@pytest.mark.parametrize("side", ["ours", "policy", "pillow", "pillow_alone"])
+def test_a_side_is_measured(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmenting, "SIDE_PX", 32)
+    threads = torch.get_num_threads()
+    figures = augmenting.main(side, 1)
+    torch.set_num_threads(threads)
+    assert figures["cpu_ms"] > 0
+    assert figures["wall_ms"] > 0
+
+
+def test_what_is_not_measured_says_why() -> None:
+    (result,) = augment.run(Plan(quick=True, runs=1, only="on a GPU"))
+    assert (result.value, result.against) == (None, "no CUDA device here")
