@@ -1,6 +1,9 @@
 """Repeats and searches with real trainings of seconds."""
 
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("optuna", reason="needs the extra train")
 
-from tests.pipeline.runs import Command  # noqa: E402
+from tests.pipeline.runs import Command, environment  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run, same_weights, small, weights_of  # noqa: E402
 from wsi_pipeline.config import make_config  # noqa: E402
 from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
@@ -162,3 +165,34 @@ def test_the_command_trains_repeats_and_says_how_far_they_are_apart(
     shown = next(line for line in ended.out.splitlines() if line.startswith("loss"))
     mean = next(each["mean"] for each in said["scores"] if each["score"] == "loss")
     assert f"{mean:.4f}" in shown
+
+
+def test_ranks_train_one_repeat_after_another(tiles: Path, tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, "epochs": 1}))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = str(listening.getsockname()[1])
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    line += ["--master-port", port, "-m", "wsi_pipeline", "train", str(tiles)]
+    ended = subprocess.run(
+        [*line, "--config", str(file), "--name", "ranks", "--repeats", "2", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**environment(), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    models = json.loads(ended.stdout)["models"]
+    assert [(Path(each["model"]).name, each["ended"]) for each in models] == [
+        ("ranks-0", "done"),
+        ("ranks-1", "done"),
+    ]
+
+
+def test_a_search_by_ranks_is_refused(tiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="tune: expected one process, got 2 ranks"):
+        tune(tiles, searched(), study="ranks")
