@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from wsi_pipeline.errors import ConfigError, TrainError
+from wsi_pipeline.loader.world import this_world
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.train.config import TrainConfig, WorkConfig, nested, train_configs
 from wsi_pipeline.train.metrics_table import validation_rows
 from wsi_pipeline.train.model_directory import model_directory
 from wsi_pipeline.train.observer import SilentTrainObserver, TrainObserver
+from wsi_pipeline.train.peers import PeerError, together
 from wsi_pipeline.train.repeats import Spread, repeats_of, spreads_of
 from wsi_pipeline.train.tune import Report, TuneOutcome
 from wsi_pipeline.train.tune import tune as tune_on
@@ -50,23 +52,31 @@ def repeat(  # noqa: PLR0913  as for train
     ConfigError
         As for ``train``.
     TrainError
-        A repeat has failed; the others are trained nevertheless.
+        A repeat has failed; one process trains the others nevertheless, ranks may end with it.
     """
-    repeats = repeats_of(name, count, first_seed=config.seed)
     outcomes: list[TrainOutcome] = []
     failed: list[str] = []
-    for each in repeats:
-        settings = nested(config, {"seed": each.seed})
-        try:
-            outcomes.append(
-                train(
-                    run, settings, name=each.name, work=work, overwrite=overwrite, observer=observer
+    work = work or WorkConfig()
+    with together(work.device):  # once for all: ranks that have parted do not meet again
+        for each in repeats_of(name, count, first_seed=config.seed):
+            settings = nested(config, {"seed": each.seed})
+            try:
+                outcomes.append(
+                    train(
+                        run,
+                        settings,
+                        name=each.name,
+                        work=work,
+                        overwrite=overwrite,
+                        observer=observer,
+                    )
                 )
-            )
-        except TrainError as error:
-            failed.append(f"{each.name}: {error}")
-        if outcomes and outcomes[-1].ended == "stopped":
-            break
+            except PeerError:
+                raise
+            except TrainError as error:
+                failed.append(f"{each.name}: {error}")
+            if outcomes and outcomes[-1].ended == "stopped":
+                break
     if failed:
         raise TrainError(f"{len(failed)} of {count} repeats have failed: {'; '.join(failed)}")
     rows = [row for row in map(_row_of_best, outcomes) if row is not None]
@@ -102,14 +112,17 @@ def tune(
     Raises
     ------
     ConfigError
-        A setting is refused, the study was begun with other settings, or as for ``train``.
+        A setting is refused, the study was begun with other settings, this is a rank of several, or as for
+        ``train``.
     PipelineError
         Every trial has failed.
     """
-    for cell in config.corners:
-        train_configs(
-            with_values(config.train, cell)
-        )  # refused before the first trial, not by the tenth
+    if (ranks := this_world().ranks) > 1:
+        raise ConfigError(
+            f"tune: expected one process, got {ranks} ranks: a trial is trained by one; start tune once for "
+            "each GPU, without torchrun, and in srun with one task each"
+        )
+    work = work or work_of(config, {})
     folder = model_directory(run, study).path.parents[1] / "tunings" / study
 
     def train_one(settings: Mapping[str, Any], *, name: str, report: Report) -> float:

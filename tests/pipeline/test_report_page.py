@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests import chromium
 from tests.invented import write_run
+from tests.invented_models import write_model
 from tests.pipeline.runs import REPOSITORY
 from wsi_pipeline.stages.report import report_run
 from wsi_pipeline.stages.run_directory import RunDirectory
@@ -26,9 +27,10 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt-get
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of sixty slides, three of which have patients with hostile names."""
+    """A report of sixty slides, three of which have patients with hostile names, and a model."""
     run = write_run(tmp_path_factory.mktemp("paged") / "RUN & <b>", slides=SLIDES, tiles=200)
     rename_patients(run)
+    write_model(run, "sd-0", losses=[0.5, 0.3, 0.4])
     return report_run(run.path, made="2026-01-01T00:00:00+00:00").path
 
 
@@ -109,10 +111,11 @@ def test_it_opens_from_the_disk_and_shows_every_part(tab: chromium.Tab) -> None:
         "Labels and split",
         "Quality",
         "Leakage audit",
+        "Models",
         "Settings and versions",
     ]
     assert tab.run("document.title") == "RUN & <b>: whole-slide run"
-    assert tab.run("document.querySelectorAll('svg.curves').length") == 8
+    assert tab.run("document.querySelectorAll('svg.curves').length") == 8 + 4  # of the model
 
 
 def test_names_are_text_whatever_they_hold(tab: chromium.Tab) -> None:

@@ -1,7 +1,10 @@
 """Repeats and searches with real trainings of seconds."""
 
 import json
-from collections.abc import Iterator
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,14 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("optuna", reason="needs the extra train")
 
-from tests.pipeline.runs import Command  # noqa: E402
+from tests.pipeline.runs import Command, environment  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run, same_weights, small, weights_of  # noqa: E402
 from wsi_pipeline.config import make_config  # noqa: E402
 from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
 from wsi_pipeline.train.config import train_configs  # noqa: E402
 from wsi_pipeline.train.metrics_table import validation_rows  # noqa: E402
 from wsi_pipeline.train.model_directory import model_directory  # noqa: E402
+from wsi_pipeline.train.observer import SilentTrainObserver  # noqa: E402
 from wsi_pipeline.train.tune_config import TuneConfig  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 from wsi_pipeline.tuning import repeat, tune  # noqa: E402
@@ -42,6 +46,13 @@ def searched(**values: Any) -> TuneConfig:  # noqa: ANN401  of YAML
     return make_config(TuneConfig, {"train": {**SMALL, "epochs": 2}, "prune": "none", **values})
 
 
+class Stops(SilentTrainObserver):
+    """Ends a training as a crash would, after its first epoch."""
+
+    def on_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:  # noqa: ARG002
+        raise ZeroDivisionError
+
+
 def test_repeats_differ_by_seed_alone_and_are_models_like_any_other(tiles: Path) -> None:
     config, work = small(epochs=1)
     outcome = repeat(tiles, config, count=2, name="twice", work=work)
@@ -61,10 +72,10 @@ def test_repeats_differ_by_seed_alone_and_are_models_like_any_other(tiles: Path)
 
 
 def test_a_repeat_that_fails_is_named_and_the_others_are_trained(tiles: Path) -> None:
-    config, work = small(epochs=1)
-    damaged = model_directory(tiles, "broken-0").last
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"no checkpoint")
+    config, work = small(epochs=2)
+    with pytest.raises(ZeroDivisionError):
+        train(tiles, config, name="broken-0", work=work, observer=Stops())
+    model_directory(tiles, "broken-0").last.write_bytes(b"no checkpoint")
     with pytest.raises(TrainError, match=r"1 of 2 repeats have failed: broken-0: .*last.pt"):
         repeat(tiles, config, count=2, name="broken", work=work)
     assert model_directory(tiles, "broken-1").best.exists()
@@ -85,6 +96,21 @@ def test_a_search_trains_its_trials_and_says_what_their_models_say(tiles: Path) 
     best = yaml.safe_load((outcome.folder / "best.yaml").read_text())
     assert best["loss"]["decoupling"] == outcome.best["loss.decoupling"]
     assert train_configs(best)[0].epochs == 2
+
+
+def test_a_training_that_learns_nothing_is_ended_early(tiles: Path) -> None:
+    asked = searched(
+        space={"optimise.lr": {"choice": [1e-2, 1e-12]}},
+        score="log_loss",
+        prune="median",
+        prune_after_trials=1,
+        prune_after_epochs=0,
+    )
+    outcome = tune(tiles, asked, study="early")
+    assert [row["state"] for row in outcome.rows] == ["complete", "pruned"]
+    assert outcome.rows[1]["epochs"] == 1
+    assert len(validation_rows(model_directory(tiles, "early-0001").path)) == 1
+    assert tune(tiles, asked, study="early").done_here == 0
 
 
 def test_settings_that_no_training_takes_are_refused_before_the_first(tiles: Path) -> None:
@@ -139,3 +165,34 @@ def test_the_command_trains_repeats_and_says_how_far_they_are_apart(
     shown = next(line for line in ended.out.splitlines() if line.startswith("loss"))
     mean = next(each["mean"] for each in said["scores"] if each["score"] == "loss")
     assert f"{mean:.4f}" in shown
+
+
+def test_ranks_train_one_repeat_after_another(tiles: Path, tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump({**SMALL, "epochs": 1}))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = str(listening.getsockname()[1])
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    line += ["--master-port", port, "-m", "wsi_pipeline", "train", str(tiles)]
+    ended = subprocess.run(
+        [*line, "--config", str(file), "--name", "ranks", "--repeats", "2", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**environment(), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    models = json.loads(ended.stdout)["models"]
+    assert [(Path(each["model"]).name, each["ended"]) for each in models] == [
+        ("ranks-0", "done"),
+        ("ranks-1", "done"),
+    ]
+
+
+def test_a_search_by_ranks_is_refused(tiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="tune: expected one process, got 2 ranks"):
+        tune(tiles, searched(), study="ranks")

@@ -31,7 +31,7 @@ def train_progress(
     elif not console.is_terminal:
         yield _Lines(console)
     else:
-        view = _View(clock)
+        view = _View(console, clock)
         with Live(console=console, get_renderable=view.drawn, refresh_per_second=4, transient=True):
             yield view
         console.print(view.drawn())
@@ -70,7 +70,8 @@ class _Lines:
 class _View:
     """What the terminal shows, made anew a few times a second."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        self._console = console
         self._clock = clock
         self._extent = Extent(name="", epochs=1, steps_per_epoch=1)
         self._began_s = clock()
@@ -79,6 +80,8 @@ class _View:
         self._epochs: deque[Sequence[Mapping[str, Any]]] = deque(maxlen=_EPOCHS_SHOWN)
 
     def on_begin(self, extent: Extent) -> None:
+        if self._epochs:  # of the training before, which is over
+            self._console.print(self.drawn())
         self._extent, self._began_s = extent, self._clock()
         self._newest, self._terms = {}, {}
         self._epochs.clear()
@@ -109,12 +112,13 @@ class _View:
         if (rate := self._newest.get("learning_rate")) is not None:
             yield "learning rate", f"{rate:.3g}"
         yield "pace", ", ".join(_pace(self._newest))
-        yield "time left", self._left(step)
+        if left := self._left(step):
+            yield "time left", left
 
     def _left(self, step: int) -> str:
         """Return the time for all steps that are left at this process's pace so far, validation included."""
         done = step - self._extent.step
-        if done <= 0:
+        if done <= 0 or step >= self._extent.steps:
             return ""
         seconds = (self._clock() - self._began_s) / done * (self._extent.steps - step)
         return f"at most {duration(seconds)}"

@@ -155,11 +155,11 @@ def _pruner(config: TuneConfig) -> optuna.pruners.BasePruner:
 def report(trial: Trial, epoch: int, value: float) -> bool:
     """Take the score after an epoch and return whether the trial is to be ended.
 
-    A trial that goes on tells of some epochs again; the first word counts.
+    A trial that goes on tells of some epochs again, which were judged then.
     """
-    there = trial.study.get_trials(deepcopy=False)[trial.number]
-    if epoch not in there.intermediate_values:
-        trial.report(value, epoch)
+    if epoch in trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
+        return False
+    trial.report(value, epoch)
     return bool(trial.should_prune())
 
 

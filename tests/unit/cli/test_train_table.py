@@ -101,6 +101,19 @@ def test_the_time_left_counts_only_steps_of_this_process() -> None:
     assert "at most 20 s" in console.file.getvalue()  # 10 steps took 20 s, 10 are left
 
 
+def test_of_several_trainings_the_earlier_ones_stay_to_be_read() -> None:
+    def tell(observer: TrainObserver) -> None:
+        for name in ("sd-0", "sd-1"):
+            observer.on_begin(Extent(name=name, epochs=1, steps_per_epoch=10))
+            observer.on_step(step(10))
+            observer.on_epoch(scored(0))
+
+    kept = shown(tell, terminal=True)
+    for name in ("sd-0", "sd-1"):
+        whole = kept[kept.index(name) :]
+        assert "0.6000" in whole.split("sd-1" if name == "sd-0" else "\0")[0]
+
+
 def test_quiet_is_silent() -> None:
     for terminal in (True, False):
         assert shown(training, terminal=terminal, quiet=True) == ""
