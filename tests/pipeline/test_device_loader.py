@@ -182,7 +182,7 @@ def test_skipped_tiles_are_those_of_the_processor(drawn: Drawn, tmp_path: Path) 
 
 
 def test_a_tile_that_the_device_refuses_is_named_and_the_others_are_kept(
-    run: Path, stand_in: Callable[[Decode], None]
+    run: Path, stand_in: Callable[[Decode], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = run / "tiles.zarr" / "he"
     refused = read_shard(array, 1)[5]
@@ -193,6 +193,7 @@ def test_a_tile_that_the_device_refuses_is_named_and_the_others_are_kept(
         return by_simplejpeg(files)
 
     stand_in(choosy)
+    monkeypatch.setattr(device, "PIECE_BYTES", 20 * 3 * 64**2)  # several pieces a batch
     with pytest.raises(
         TileError, match=r"slide he, tile 69, .*cannot be decoded on cpu \(status 6"
     ):

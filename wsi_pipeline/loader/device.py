@@ -29,6 +29,9 @@ DEVICE_AHEAD = 2
 OLDEST_TORCHCODEC = (0, 17)
 """Before, decoding could write into memory that other streams still read (its pull request 1634)."""
 
+PIECE_BYTES = 1 << 28
+"""Of whole images on the device at a time, before they are averaged."""
+
 MOST_DIFFERENCE = 4.0
 """Grey levels, averaged over a tile, between two decoders: they differ in how colours are enlarged."""
 
@@ -134,6 +137,7 @@ class JpegsOn:
         self._source = loader.stored()
         self._skipping = loader.skipping()
         self._compared = False
+        self._piece = max(1, PIECE_BYTES // (3 * self._source.tile_size**2))
         weights = area_weights(self._source.tile_size, loader.image_px)
         self._weights = torch.from_numpy(weights).to(device)
 
@@ -150,38 +154,46 @@ class JpegsOn:
         planned = fetched.planned
         images, problems = self._decoded(fetched)
         self._skipping.judge(planned.number, len(fetched.data), problems)
-        if not self._compared:
-            self._compare(fetched, images)
-        good = next(iter(images.values()))
+        good = next(iter(images.values()))  # stands in for what could not be decoded
         whole = torch.stack([images.get(place, good) for place in range(len(fetched.data))])
         fields = self._loader.fields_of(planned, problems, epoch=self._epoch)
-        given = averaged(whole, self._weights)
-        return tensors_of(given.contiguous(memory_format=torch.channels_last), fields).to(
-            self._device
-        )
+        batch = tensors_of(whole.contiguous(memory_format=torch.channels_last), fields)
+        return batch.to(self._device)
 
     def _decoded(self, fetched: Fetched) -> tuple[dict[int, torch.Tensor], list[Problem]]:
-        """Return images by their place, and what is wrong with the others."""
-        bad = {place for place, _ in fetched.problems}
-        places = [place for place in range(len(fetched.data)) if place not in bad]
-        files = packed(
-            [fetched.data[place] for place in places], pinned=self._device.type == "cuda"
-        )
-        found = dict(zip(places, self._each(files), strict=True))
+        """Return images, averaged, by their place, and what is wrong with the others."""
         problems = list(fetched.problems)
-        images = {}
-        for place, image in found.items():
+        bad = {place for place, _ in problems}
+        places = [place for place in range(len(fetched.data)) if place not in bad]
+        images: dict[int, torch.Tensor] = {}
+        for begin in range(0, len(places), self._piece):
+            found = self._whole(fetched, places[begin : begin + self._piece], problems)
+            if found:
+                small = averaged(torch.stack(list(found.values())), self._weights)
+                images.update(zip(found, small, strict=True))
+        return images, sorted(problems, key=lambda problem: problem[0])
+
+    def _whole(
+        self, fetched: Fetched, places: list[int], problems: list[Problem]
+    ) -> dict[int, torch.Tensor]:
+        """Return images as large as they are stored, and add to the problems."""
+        data = [fetched.data[place] for place in places]
+        found: dict[int, torch.Tensor] = {}
+        files = packed(data, pinned=self._device.type == "cuda")
+        for place, image in zip(places, self._each(files), strict=True):
             if isinstance(image, str):
                 row = int(fetched.planned.rows[place])
                 problems.append((place, self._source.problem(row, image)))
             else:
-                images[place] = image
-        return images, sorted(problems, key=lambda problem: problem[0])
+                found[place] = image
+        if not self._compared:
+            self._compare(fetched, found)
+        return found
 
     def _each(self, files: list[torch.Tensor]) -> "list[torch.Tensor | str]":
         """Return every file's image, or why there is none; one call for all where all are well."""
         try:
-            images: list[Any] = self._decode(files) if files else []
+            images: list[Any] = self._decode(files)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
@@ -204,7 +216,7 @@ class JpegsOn:
 
     def _compare(self, fetched: Fetched, images: dict[int, torch.Tensor]) -> None:
         """Refuse a device that gives other pictures, or none, without saying so."""
-        self._compared = True
+        self._compared = bool(images)
         side_px = self._source.tile_size
         expected = np.empty((side_px, side_px, 3), np.uint8)
         for place, image in list(images.items())[:_COMPARED]:
