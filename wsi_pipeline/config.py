@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, get_args
 
@@ -262,11 +262,22 @@ def split_values(values: Mapping[str, Any], *kinds: type[Config]) -> tuple[dict[
 
 def _refuse_unknown(values: Mapping[str, Any], known: Set[str]) -> None:
     if unknown := sorted(map(str, values.keys() - known)):
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
         raise ConfigError(
-            f"unknown key {', '.join(unknown)}{hint}; known are {', '.join(sorted(known))}"
+            f"unknown key {', '.join(unknown)}{did_you_mean(unknown[0], known)}; "
+            f"known are {', '.join(sorted(known))}"
         )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the known name that comes near one that is not known, as words for the end of a sentence.
+
+    >>> did_you_mean("scaner", ["centre", "scanner"])
+    ' (did you mean scanner?)'
+    >>> did_you_mean("stain", ["centre", "scanner"])
+    ''
+    """
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

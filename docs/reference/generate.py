@@ -144,9 +144,6 @@ PAGES = {
 def _settings(kind: type[Config]) -> str:
     rows = "| key | default | expected | meaning |\n|---|---|---|---|\n"
     for name, field in kind.model_fields.items():
-        default = "none" if field.default in (None, (), {}) else field.default
-        default = "none" if field.default in (None, ()) else field.default
-        default = ", ".join(default) if isinstance(default, tuple) else default
         default = "none" if field.default in (None, ()) else _plain(field.default)
         default = "required" if field.is_required() else default
         expected = expected_of(kind, name).replace("|", "\\|")

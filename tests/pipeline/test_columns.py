@@ -1,21 +1,27 @@
 """Stages add columns to every slide's manifest or to none, also when they are killed in between."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.runs import Drawn, assert_whole, manifest, tile
-from wsi_pipeline.config import TileConfig
+from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.files import publish_bytes
+from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.manifest import manifest_files, read_manifest
 from wsi_pipeline.schema import TILE_COLUMNS
 from wsi_pipeline.stages import columns
 from wsi_pipeline.stages.columns import Columns, add_columns, finish_change, read_summary, words
+from wsi_pipeline.stages.qc import QcOptions, qc_run
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.verify import verify_run
 
@@ -177,6 +183,39 @@ def test_parts_that_begin_together_may_both_finish_a_change(
     assert not read_manifest(run.path, columns=["split_number"]).column(0).null_count
     assert read_summary(run, "split") == {"seed": 1}
     assert_whole(run.path, done=SLIDES)
+
+
+@pytest.mark.parametrize("file", ["whole.json", "he.parquet", "clusters.json", "slides.parquet"])
+def test_clusters_and_columns_are_of_the_same_qc_wherever_it_is_killed(
+    file: str, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clustered(clusters: int) -> None:
+        config = make_config(QcConfig, {"clusters": clusters})
+        qc_run(run.path, config, options=QcOptions(pictures=False))
+
+    def until(do: Callable[[Path, Any], None]) -> Callable[[Path, Any], None]:
+        def doing(path: Path, other: object) -> None:
+            if path.name == file:
+                raise KilledError
+            do(path, other)
+
+        return doing
+
+    clustered(4)
+    monkeypatch.setattr(columns, "publish_bytes", until(publish_bytes))
+    monkeypatch.setattr(columns, "_move", until(columns._move))
+    with pytest.raises(KilledError):
+        clustered(3)
+    monkeypatch.undo()
+    finish_change(run)
+    fitted = json.loads((run.path / "qc" / "clusters.json").read_bytes())["settings"]["clusters"]
+    rows, said = manifest(run.path), read_summary(run, "qc")
+    assert rows["cluster"].nunique() == fitted == (4 if file == "whole.json" else 3)
+    assert said is not None
+    assert said["config"]["clusters"] == fitted
+    by_slide = pd.read_parquet(run.path / "qc" / "slides.parquet").set_index("slide_id")
+    counts = rows.groupby("slide_id", observed=True)["outlier"].sum()
+    assert by_slide["outliers"].to_dict() == counts.to_dict()
 
 
 def test_a_change_whose_place_is_gone_is_kept(

@@ -23,6 +23,7 @@ from tests.pipeline.runs import (
     with_status,
 )
 from wsi_pipeline import __version__
+from wsi_pipeline.cli.app import app
 from wsi_pipeline.stages.verify import verify_run
 
 SETTINGS = ("--tile-size", "128")
@@ -246,6 +247,15 @@ def test_help_ends_with_0_and_loads_nothing_heavy(command: str) -> None:
     )
     assert ended.stderr == "0 []\n"
     assert "Usage" in ended.stdout
+
+
+def test_every_command_stands_once_and_steps_of_a_run_stand_in_their_order() -> None:
+    names = [
+        each.name or each.callback.__name__ for each in app.registered_commands if each.callback
+    ]
+    steps = ["tile", "label", "qc", "compare", "split", "report", "export"]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if name in steps] == steps
 
 
 def test_wrong_usage_ends_with_2(tmp_path: Path, wsi: Command) -> None:

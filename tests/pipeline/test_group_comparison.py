@@ -158,6 +158,16 @@ def test_columns_that_are_no_groups_are_refused(by: str, said: str, whole: Path)
         compared(whole, by=by)
 
 
+def test_a_misspelt_column_is_told_beside_those_that_there_are(whole: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        compared(whole, by="scaner")
+    said = str(refused.value)
+    assert "has no column scaner (did you mean scanner?); there are " in said
+    there = said.split("there are ")[1].split("; ", maxsplit=1)[0].split(", ")
+    assert {"centre", "scanner", "slide_id", "status", "format"} <= set(there)
+    assert not {"laplacian_var", "red_mean", "mpp", "icc_profile"} & set(there)
+
+
 def test_the_command_prints_tables_and_warns(run: Path, wsi: Command) -> None:
     ended = wsi("compare", run, "--by", "scanner")
     assert ended.code == 0

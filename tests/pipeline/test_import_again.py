@@ -1,5 +1,6 @@
 """Importing once more: what is done stays, what was cut off is finished, what has changed is said."""
 
+import json
 import os
 import signal
 import subprocess
@@ -48,6 +49,26 @@ def test_nothing_is_done_twice(source: Path, tmp_path: Path) -> None:
     again = import_tiles(source, tmp_path / "RUN", SETTINGS)
     assert [path.stat().st_mtime_ns for path in shards] == before
     assert len(again.tiling.with_status("done")) == 4
+
+
+def test_what_was_imported_before_is_not_told_as_new(
+    source: Path, tmp_path: Path, wsi: Command
+) -> None:
+    line = ("import", source, "-o", tmp_path / "RUN")
+    first = wsi(*line)
+    assert "280 tiles in 4 arrays" in first.out
+    assert ": 280 JPEG files kept byte for byte, 0 images" in first.out
+    for name in ("s1", "s2"):
+        (tmp_path / "RUN" / ".state" / "slides" / f"{name}.json").unlink()
+    some = wsi(*line)
+    assert "280 tiles in 4 arrays" in some.out
+    assert ", 2 of them new: 140 JPEG files kept byte for byte, 0 images" in some.out
+    none = wsi(*line)
+    assert none.code == 0
+    assert "nothing new: 280 tiles in 4 arrays" in none.out
+    assert "kept" not in none.out
+    said = json.loads(wsi(*line, "--json").out)
+    assert (said["tiles"], said["tiles_new"]) == (280, 0)
 
 
 @pytest.mark.parametrize("answers", [0, 1, 3])

@@ -297,3 +297,39 @@ def test_workers_do_not_show(run: Path, drawings: Path, wsi: Command) -> None:
     assert {path.name: path.read_bytes() for path in (run / "manifest").iterdir()} != alone
     assert process("label", run, "--annotations", drawings, "--workers", "2").code == 0
     assert {path.name: path.read_bytes() for path in (run / "manifest").iterdir()} == alone
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"thresholds": {"tumour": 0.1}}, "thresholds: no annotation of this run holds tumour"),
+        ({"priority": ["stroma", "tumour"]}, "priority: no annotation of this run holds tumour"),
+    ],
+)
+def test_a_rule_for_a_class_that_nobody_has_outlined_is_most_likely_misspelt(
+    asked: dict[str, object], told: str, run: Path, drawings: Path, wsi: Command
+) -> None:
+    write_geojson(drawings / "he.geojson", WHOLE)
+    write_geojson(drawings / "flat.geojson", [rectangle("stroma", 0, 0, 450, 700)])
+    before = digests(run)
+    line = ("label", run, "--annotations", drawings, "--config", settings(drawings, asked))
+    for flags in ((), ("--dry-run",)):
+        ended = wsi(*line, *flags)
+        assert ended.code == 2
+        assert f"{told} (did you mean tumor?); there are stroma, tumor" in ended.err
+        assert digests(run) == before
+    ended = wsi(*line, "--classes", "stroma,tumor,tumour")  # so it is right: the cohort has none
+    assert ended.code == 0
+    assert "classes of the configuration that no annotation holds: 1 (tumour)" in ended.err
+
+
+def test_a_class_that_only_an_unread_annotation_may_hold_is_not_called_misspelt(
+    run: Path, drawings: Path, wsi: Command
+) -> None:
+    write_geojson(drawings / "he.geojson", WHOLE)
+    broken(drawings / "flat")
+    path = settings(drawings, {"thresholds": {"stroma": 0.1}})
+    ended = wsi("label", run, "--annotations", drawings, "--config", path)
+    assert ended.code == 1
+    assert "no annotation holds: 1 (stroma)" in ended.err
+    assert "failed: flat: annotation flat.geojson" in ended.err

@@ -24,7 +24,8 @@ from wsi_pipeline.stages import columns
 from wsi_pipeline.stages.columns import add_columns, words
 from wsi_pipeline.stages.report import report_run
 from wsi_pipeline.stages.run_directory import RunDirectory, publish_slides_table, write_record
-from wsi_pipeline.stages.split import audit_split, split_run
+from wsi_pipeline.stages.split import split_run
+from wsi_pipeline.stages.split_audit import audit_split
 
 MADE = "2026-01-01T00:00:00+00:00"
 

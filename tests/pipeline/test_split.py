@@ -19,7 +19,8 @@ from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.schema import SPLIT_TABLE_COLUMNS, arrow_schema
 from wsi_pipeline.stages import columns, split
 from wsi_pipeline.stages.run_directory import RunDirectory, write_record
-from wsi_pipeline.stages.split import audit_split, split_run
+from wsi_pipeline.stages.split import split_run
+from wsi_pipeline.stages.split_audit import audit_split
 
 STUDY = SplitConfig(test=5, validation=4)
 
@@ -161,6 +162,19 @@ def test_a_centre_is_held_out(run: Path, wsi: Command) -> None:
     assert ((tiles["split"] == "test") == (tiles["centre"] == "south")).all()
 
 
+def test_the_name_of_a_centre_may_have_a_comma(tmp_path: Path, wsi: Command) -> None:
+    slides = [
+        replace(slide, centre="Turku, FI") if slide.centre == "south" else slide
+        for slide in study()[:24]
+    ]
+    (tmp_path / "split.yaml").write_text("hold_out: centre=Turku, FI\n")
+    for flags in (("--hold-out", "centre=Turku, FI"), ("--config", tmp_path / "split.yaml")):
+        run = write_run(tmp_path / flags[0], slides)
+        assert wsi("split", run, *flags).code == 0
+        tiles = manifest(run)
+        assert ((tiles["split"] == "test") == (tiles["centre"] == "Turku, FI")).all()
+
+
 def test_a_list_of_a_run_splits_another_one_of_the_same_patients(
     run: Path, tmp_path: Path, wsi: Command
 ) -> None:
@@ -224,6 +238,35 @@ def test_no_run_no_table_and_no_split_are_said(tmp_path: Path, written: Path, ws
     assert "found nothing" in wsi("split", tmp_path / "none", "--check").err
     assert "found none" in wsi("split", tmp_path, "--check").err
     assert "run wsi-pipeline split" in wsi("split", written, "--check").err
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "folder"])
+def test_a_table_is_not_divided_but_can_be_checked(kind: str, tmp_path: Path, wsi: Command) -> None:
+    table = pd.DataFrame({"slide_id": ["a", "b"], "patient_id": ["P1", "P2"]})
+    path = _written(table, tmp_path / "theirs", kind)
+    for flags in ((), ("--test", "1"), ("--dry-run",)):
+        ended = wsi("split", path, *flags)
+        assert ended.code == 2
+        assert "theirs" in ended.err
+        assert "a table can only be checked, with --check" in ended.err
+
+
+@pytest.mark.parametrize("name", ["patient", "Patient ID", "case_id"])
+def test_a_check_asks_whether_a_column_is_that_of_patients(
+    name: str, tmp_path: Path, wsi: Command
+) -> None:
+    table = pd.DataFrame({name: ["P1", "P1"], "slide_id": ["a", "b"], "split": ["train", "test"]})
+    path = _written(table, tmp_path / "theirs", "csv")
+    ended = wsi("split", path, "--check")
+    rename = f"table.rename(columns={{{name!r}: 'patient_id'}})"
+    hint = f"is the column {name!r} meant? Rename it, in pandas: {rename}"
+    assert f"not checked: patients: no patient_id is known; {hint}" in ended.out
+    path = _written(table.drop(columns="slide_id"), tmp_path / "without", "csv")
+    ended = wsi("split", path, "--check")
+    assert ended.code == 2
+    assert f"got {name}, split; {hint}" in ended.err
+    path = _written(table.rename(columns={name: "patient_id"}), tmp_path / "renamed", "csv")
+    assert wsi("split", path, "--check").code == 1
 
 
 def test_slides_without_patients_are_refused_by_name(tmp_path: Path, wsi: Command) -> None:

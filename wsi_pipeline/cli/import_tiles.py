@@ -147,12 +147,7 @@ def _show_outcome(outcome: "ImportOutcome", *, json: bool, quiet: bool) -> int:
     if json:
         console.print_json({**_outcome_values(outcome), "exit_code": code})
     elif not quiet:
-        console.say(
-            f"{outcome.tiling.tiles} tiles in {len(done)} arrays of {outcome.tiling.run.path}: "
-            f"{outcome.count('tiles_kept')} JPEG files kept byte for byte, "
-            f"{outcome.count('tiles_encoded')} images encoded as {outcome.plan.config.codec}, "
-            f"{outcome.count('tiles_unreadable')} unreadable"
-        )
+        console.say(_said(outcome))
         if again := outcome.plan.catalog.measured_again:
             names = ", ".join(again[:_NAMED]) + (", …" if len(again) > _NAMED else "")
             console.say(f"{len(again)} columns made anew, not taken from the source: {names}")
@@ -163,12 +158,27 @@ def _show_outcome(outcome: "ImportOutcome", *, json: bool, quiet: bool) -> int:
     return code
 
 
+def _said(outcome: "ImportOutcome") -> str:
+    """Return what was imported now, apart from what was there before."""
+    done, new = outcome.tiling.with_status("done"), outcome.new
+    there = f"{outcome.tiling.tiles} tiles in {len(done)} arrays of {outcome.tiling.run.path}"
+    if done and not new:
+        return f"nothing new: {there} were imported before"
+    of_them = f", {len(new)} of them new" if len(new) < len(done) else ""
+    return (
+        f"{there}{of_them}: {outcome.count_new('tiles_kept')} JPEG files kept byte for byte, "
+        f"{outcome.count_new('tiles_encoded')} images encoded as {outcome.plan.config.codec}, "
+        f"{outcome.count_new('tiles_unreadable')} unreadable"
+    )
+
+
 def _outcome_values(outcome: "ImportOutcome") -> dict[str, Any]:
     names = ("tiles_kept", "tiles_encoded", "tiles_unreadable")
     return {
         "run": str(outcome.tiling.run.path),
         "kind": outcome.plan.catalog.kind,
         "tiles": outcome.tiling.tiles,
+        "tiles_new": outcome.count_new("tiles"),
         **{name: outcome.count(name) for name in names},
         "columns_made_anew": list(outcome.plan.catalog.measured_again),
         "arrays": [

@@ -102,7 +102,8 @@ def split(
     Groups that have a part keep it when slides are added. --check audits any table of tiles or slides.
     """
     from wsi_pipeline.cli import console
-    from wsi_pipeline.stages.split import audit_split, split_run
+    from wsi_pipeline.stages.split import split_run
+    from wsi_pipeline.stages.split_audit import audit_split
 
     flags = options.given(
         test=test,

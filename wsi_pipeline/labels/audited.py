@@ -1,6 +1,7 @@
 """A table that is audited, in one form whoever made it, and what is said of it."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -24,6 +25,13 @@ PARTITION = re.compile(r"(split|fold)(_\d+)?")
 
 CONTENT = ("crc32c", "laplacian_var", "gray_mean")
 """Columns that are equal where two tiles have the same bytes: a checksum alone may be so by chance."""
+
+_OTHER_NAMES = {
+    "patient_id": ("patient", "patientid", "patientname", "case", "caseid", "subject", "subjectid"),
+    "slide_id": ("slide", "slideid", "slidename", "wsi", "wsiid", "image", "imageid"),
+    "split": ("set", "dataset", "subset", "partition", "part"),
+}
+"""What tables made elsewhere call the columns that an audit needs, letters alone and small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +91,11 @@ class AuditTable:
         slide = Codes.of(tiles["slide_id"]) if "slide_id" in tiles else None
         patient = Codes.named(tiles["patient_id"]) if "patient_id" in tiles else None
         if slide is None and patient is None:
+            there = list(map(str, tiles.columns))
+            hint = meant("patient_id", there) or meant("slide_id", there)
             raise ConfigError(
-                f"expected a column slide_id or patient_id, got {listed(list(map(str, tiles.columns)))}; "
-                "rename yours, in pandas: table.rename(columns={'yours': 'slide_id'})"
+                f"expected a column slide_id or patient_id, got {listed(there)}"
+                f"{hint or _rename('slide_id')}"
             )
         files = _files(tiles, slides, slide)
         return cls(tiles=tiles, slide=slide, patient=patient, file_of_slide=files)
@@ -102,6 +112,29 @@ class AuditTable:
         return np.where(known[:, None], given, 0).astype(np.int64)
 
 
+def is_another_name(name: str) -> bool:
+    """Whether a column may be one that an audit needs, under another name.
+
+    >>> is_another_name("Patient ID"), is_another_name("patient_id"), is_another_name("label")
+    (True, False, False)
+    """
+    return any(meant(wanted, [name]) for wanted in _OTHER_NAMES)
+
+
+def meant(wanted: str, names: Iterable[str]) -> str:
+    """Return the question whether a column of another name is meant, for the end of a sentence.
+
+    >>> meant("patient_id", ["patient", "split"])
+    "; is the column 'patient' meant? Rename it, in pandas: table.rename(columns={'patient': 'patient_id'})"
+    """
+    plain = {re.sub("[^a-z]", "", name.lower()): name for name in names if name != wanted}
+    found = next((plain[each] for each in _OTHER_NAMES[wanted] if each in plain), None)
+    if found is None:
+        return ""
+    rename = f"table.rename(columns={{{found!r}: {wanted!r}}})"
+    return f"; is the column {found!r} meant? Rename it, in pandas: {rename}"
+
+
 def partitions(tiles: pd.DataFrame) -> list[str]:
     """Return the columns that say what is in which part.
 
@@ -112,11 +145,16 @@ def partitions(tiles: pd.DataFrame) -> list[str]:
     """
     names = [str(name) for name in tiles.columns if PARTITION.fullmatch(str(name))]
     if not names:
+        there = list(map(str, tiles.columns))
         raise ConfigError(
-            f"expected a column split, got {listed(list(map(str, tiles.columns)))}; run wsi-pipeline split, "
-            "or rename yours, in pandas: table.rename(columns={'yours': 'split'})"
+            f"expected a column split, got {listed(there)}; run wsi-pipeline split on a run"
+            f"{meant('split', there) or _rename('split')}"
         )
     return names
+
+
+def _rename(wanted: str) -> str:
+    return f"; rename yours, in pandas: table.rename(columns={{'yours': {wanted!r}}})"
 
 
 def parts_of(tiles: pd.DataFrame, name: str) -> Codes:

@@ -23,6 +23,7 @@ from wsi_pipeline.labels.audited import (
     Finding,
     Kind,
     in_several,
+    meant,
     partitions,
     parts_of,
 )
@@ -84,7 +85,8 @@ def audit(tiles: pd.DataFrame, *, slides: pd.DataFrame | None = None) -> Audit:
     table = AuditTable.of(tiles, slides)
     pictures = pictures_of(table)
     pairs, content = pairs_alike(pictures), contents_of(table)
-    checked, unchecked = _looked_at(table, pictures)
+    names = [*map(str, tiles.columns), *(map(str, slides.columns) if slides is not None else ())]
+    checked, unchecked = _looked_at(table, pictures, names)
     findings: list[Finding] = []
     for name in columns:
         parts = parts_of(tiles, name)
@@ -99,13 +101,15 @@ def audit(tiles: pd.DataFrame, *, slides: pd.DataFrame | None = None) -> Audit:
     )
 
 
-def _looked_at(table: AuditTable, pictures: Mapping[int, Picture]) -> tuple[list[str], list[str]]:
-    """Return what can be checked, and what cannot and why."""
+def _looked_at(
+    table: AuditTable, pictures: Mapping[int, Picture], names: list[str]
+) -> tuple[list[str], list[str]]:
+    """Return what can be checked with columns of these names, and what cannot and why."""
     checks = {
         "slides": (table.slide is not None, "no column slide_id"),
         "patients": (
             table.patient is not None and len(table.patient.words) > 0,
-            "no patient_id is known",
+            f"no patient_id is known{meant('patient_id', names)}",
         ),
         "overlapping tiles": (
             table.slide is not None and table.has(*FOOTPRINT),

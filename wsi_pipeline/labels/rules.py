@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
-from wsi_pipeline.config import Config, RunConfig, make_config
+from wsi_pipeline.config import Config, RunConfig, did_you_mean, make_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.coverage import Shares
 
@@ -230,6 +230,27 @@ def in_order(found: set[str], config: LabelConfig) -> tuple[str, ...]:
             "name those that are wanted with --classes"
         )
     return known
+
+
+def refuse_misspelt(found: set[str], config: LabelConfig) -> None:
+    """Refuse a rule for a class that nothing in the cohort or the configuration knows.
+
+    Such a rule is most likely meant for another class, which would go without it. A class that a cohort
+    may have none of is known by ``classes``.
+
+    Raises
+    ------
+    ConfigError
+        There is such a rule; the message names the classes that there are.
+    """
+    known = {*found, *config.classes, *config.mask_values, *config.rename.values()}
+    for field, names in (("thresholds", tuple(config.thresholds)), ("priority", config.priority)):
+        if lost := sorted(set(names) - known):
+            raise ConfigError(
+                f"{field}: no annotation of this run holds {', '.join(lost)}{did_you_mean(lost[0], known)}; "
+                f"there are {', '.join(sorted(known)) or 'no classes'}. Classes that a cohort may have none "
+                "of are named in classes"
+            )
 
 
 def chosen(shares: Mapping[str, Shares], classes: Sequence[str], config: LabelConfig) -> Choices:

@@ -1,5 +1,6 @@
 """What ``split`` is asked for."""
 
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -29,15 +30,24 @@ def _several(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _pairs(value: object) -> object:
+    """Return pairs from a list, or from one text: a comma divides where another ``COLUMN=`` follows it.
+
+    >>> _pairs("centre=Turku, FI,scanner=B")
+    ('centre=Turku, FI', 'scanner=B')
+    """
+    if not isinstance(value, str) or value == "none":
+        return _several(value)
+    return tuple(re.split(r",\s*(?=[^=,]+=)", value))
+
+
 def _expected(what: str) -> dict[str, Any]:
     return {"expected": what}
 
 
 Part = Annotated[int | float | None, BeforeValidator(_size)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_several)]
-Held = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^[^=]+=.+$")], ...], BeforeValidator(_several)
-]
+Held = Annotated[tuple[Annotated[str, Field(pattern=r"^[^=]+=.+$")], ...], BeforeValidator(_pairs)]
 
 _PART = "groups (5), or their share with a decimal point (0.2)"
 
@@ -79,7 +89,8 @@ class SplitConfig(Config):
     )
     hold_out: Held = Field(
         (),
-        description="`COLUMN=VALUE`, such as scanner=B: every group with such a slide is the test part.",
+        description="`COLUMN=VALUE`, such as scanner=B: every group with such a slide is the test part. A "
+        "value may have commas.",
         json_schema_extra=_expected("COLUMN=VALUE, such as scanner=B or centre=south"),
     )
     stratify: Names = Field(

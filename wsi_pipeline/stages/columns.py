@@ -16,7 +16,14 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wsi_pipeline.files import exists, publish_bytes, read_bytes, remove_file, remove_tree
+from wsi_pipeline.files import (
+    exists,
+    make_folder,
+    publish_bytes,
+    read_bytes,
+    remove_file,
+    remove_tree,
+)
 from wsi_pipeline.manifest import manifest_files
 from wsi_pipeline.remote import is_remote, seekable
 from wsi_pipeline.schema import SLIDE_WORDS, STAGE_CHANGES, STAGE_COLUMNS
@@ -35,6 +42,7 @@ def add_columns(
     *,
     slide_ids: Iterable[str],
     about: Mapping[str, Any],
+    beside: Callable[[Path], None] = lambda _folder: None,
 ) -> None:
     """Give every slide's manifest a stage's columns, in place of those that it had of the stage.
 
@@ -53,6 +61,9 @@ def add_columns(
         Slides that get them: all that are done, or later readers find nulls.
     about
         What the stage did, for ``RUN/STAGE.json``.
+    beside
+        Writes further files of the run that must not be of another time than the columns, below a folder
+        that stands for RUN.
     """
     records = {record.slide_id: record for record in read_records(run)}
     aside = _aside(run)
@@ -68,26 +79,27 @@ def add_columns(
     with ThreadPoolExecutor(_WRITERS) as writers:
         for _ in writers.map(write, slide_ids):
             pass
+    beside(_beside(run))
     publish_bytes(_mark(run), json.dumps({"stage": stage, "about": about}, indent=2).encode())
     finish_change(run)
 
 
 def finish_change(run: RunDirectory) -> None:
-    """Put tables in their places that were whole when a command died, and drop those that were not.
+    """Put files in their places that were whole when a command died, and drop those that were not.
 
     Parts of ``tile`` that begin together may all do so: what one does not find any more, another has moved.
     """
     aside, mark = _aside(run), _mark(run)
     if not exists(aside):
         return
-    waiting: list[Path] = []
+    waiting: dict[Path, Path] = {}
     said = None
-    with suppress(FileNotFoundError):  # no mark: never whole, or another has moved every table
+    with suppress(FileNotFoundError):  # no mark: never whole, or another has moved every file
         said = json.loads(read_bytes(mark))
-        waiting = sorted(aside.glob("[!.]*.parquet"))
-    for path in waiting:
+        waiting = _places(run)
+    for path, target in waiting.items():
         try:
-            _move(path, run.manifest(path.stem))
+            _move(path, target)
         except FileNotFoundError:
             if exists(path):
                 raise  # it is its place that is gone
@@ -96,6 +108,21 @@ def finish_change(run: RunDirectory) -> None:
         publish_bytes(run.summary(said["stage"]), about.encode())
         remove_file(mark)
     remove_tree(aside)
+
+
+def _places(run: RunDirectory) -> dict[Path, Path]:
+    """Return where every file belongs that waits aside; folders of the run that are missing are made."""
+    tables = sorted(_aside(run).glob("[!.]*.parquet"))
+    others = sorted(path for path in _beside(run).rglob("[!.]*") if path.is_file())
+    places = {path: run.path / path.relative_to(_beside(run)) for path in others}
+    for target in places.values():
+        make_folder(target.parent)
+    return {**{path: run.manifest(path.stem) for path in tables}, **places}
+
+
+def is_taking_place(run: RunDirectory) -> bool:
+    """Whether tables of a change are on their way to their places, or were when a command died."""
+    return exists(_mark(run))
 
 
 def complete_columns(run: RunDirectory, slide_ids: Set[str]) -> None:
@@ -194,6 +221,10 @@ def _move(path: Path, target: Path) -> None:
 
 def _aside(run: RunDirectory) -> Path:
     return run.state / "changing"
+
+
+def _beside(run: RunDirectory) -> Path:
+    return _aside(run) / "beside"
 
 
 def _mark(run: RunDirectory) -> Path:

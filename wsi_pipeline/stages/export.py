@@ -16,13 +16,12 @@ from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import published_folder
 from wsi_pipeline.remote import absolute, is_url
-from wsi_pipeline.stages.columns import finish_change
 from wsi_pipeline.stages.export_config import ExportConfig, Exported, TileSource
 from wsi_pipeline.stages.export_files import export_folder, export_webdataset
 from wsi_pipeline.stages.export_geojson import export_geojson
-from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory, read_run_json
 from wsi_pipeline.stages.selection import select_tiles
+from wsi_pipeline.stages.steady import settle
 
 __all__ = ["ExportConfig", "Exported", "export_run"]
 
@@ -63,11 +62,7 @@ def export_run(
             f"{run_path}: {pixels[0]} needs the tiles' pixels, and this run keeps none (store: none); cut "
             "them with wsi-pipeline tile --store zarr into another run, or export --geojson"
         )
-    if (
-        run.state / "changing"
-    ).exists():  # a stage was cut off: some slides know what others do not
-        with sole_use(run, part=1, parts=1):
-            finish_change(run)
+    settle(run)
     return tuple(_export(run, tiles, config, kind, target) for kind, target in targets.items())
 
 

@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from wsi_pipeline.calls import Pool, SerialPool
+from wsi_pipeline.config import did_you_mean
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.density import Densities, densities
 from wsi_pipeline.labels.stain import optical_density
-from wsi_pipeline.manifest import read_manifest
+from wsi_pipeline.manifest import manifest_columns, read_manifest
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.report.group_figures import density_figure, stain_figure
+from wsi_pipeline.schema import METRIC_COLUMNS, SLIDE_COLUMNS, TILE_COLUMNS
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_records
 from wsi_pipeline.stages.stain_vectors import GroupStain, PairAngles, group_angles, group_stains
+from wsi_pipeline.stages.steady import read_steady
 
 NO_GROUP = "(none)"
 """Group of tiles whose column is empty."""
@@ -29,6 +33,15 @@ MOST_GROUPS = 64
 """With more, the column is hardly one of groups, and every two of them would fill a book."""
 
 CHANNELS = ("red", "green", "blue")
+
+_NO_GROUPS = {
+    column.name
+    for column in (*SLIDE_COLUMNS, *TILE_COLUMNS)
+    if column in METRIC_COLUMNS
+    or pa.types.is_floating(column.type)
+    or pa.types.is_binary(column.type)
+}
+"""Columns that are numbers or pictures, and are not named to whoever asks for one that is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +106,7 @@ def compare_groups(
     """
     run = RunDirectory(path=absolute(run_path))
     records = {record.slide_id: record for record in read_records(run) if record.status == "done"}
-    tiles = _read(run, records, config.by)
+    tiles = read_steady(run, lambda: _read(run, records, config.by))
     stains, problems = group_stains(
         run, tiles, records=records, config=config, pool=pool or SerialPool()
     )
@@ -107,7 +120,7 @@ def _read(run: RunDirectory, records: Mapping[str, SlideRecord], by: str) -> pd.
     """Return the tiles that are ok with a column ``group``, of categories in order of name."""
     metrics = [f"{channel}_{what}" for channel in CHANNELS for what in ("mean", "std")]
     columns = ["slide_id", "tile", "status", "laplacian_var", *metrics]
-    of_slides = any(by in record.values for record in records.values())
+    of_slides = by in _known(run, records, by)
     tiles = read_manifest(
         run.path, columns=columns if of_slides else list(dict.fromkeys([*columns, by]))
     ).to_pandas()
@@ -124,6 +137,18 @@ def _read(run: RunDirectory, records: Mapping[str, SlideRecord], by: str) -> pd.
     tiles = tiles.assign(group=tiles["group"].cat.remove_unused_categories())
     _refuse_unfit(tiles, run, by)
     return tiles
+
+
+def _known(run: RunDirectory, records: Mapping[str, SlideRecord], by: str) -> set[str]:
+    """Return the columns of slides; refuse one that neither they nor the manifest have."""
+    of_slides = {name for record in records.values() for name in record.values}
+    names = {*of_slides, *manifest_columns(run.path)}
+    if by not in names:
+        raise ConfigError(
+            f"by: {run.path} has no column {by}{did_you_mean(by, names)}; there are "
+            f"{', '.join(sorted(names - _NO_GROUPS))}; label, qc and split add theirs"
+        )
+    return of_slides
 
 
 def _refuse_unfit(tiles: pd.DataFrame, run: RunDirectory, by: str) -> None:

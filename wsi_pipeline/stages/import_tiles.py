@@ -77,11 +77,22 @@ class ImportOutcome:
     plan: ImportPlan
     tiling: TileOutcome
     """One record per array of this source."""
+    before: frozenset[str]
+    """Arrays that were done before this command and are as their source says."""
+
+    @property
+    def new(self) -> tuple[SlideRecord, ...]:
+        """Arrays that this command has imported."""
+        done = self.tiling.with_status("done")
+        return tuple(record for record in done if record.slide_id not in self.before)
 
     def count(self, name: str) -> int:
         """Return the sum of a column of slides.parquet over the arrays that are done."""
-        done = self.tiling.with_status("done")
-        return sum(int(record.values.get(name) or 0) for record in done)
+        return _sum(self.tiling.with_status("done"), name)
+
+    def count_new(self, name: str) -> int:
+        """Return the same of what this command has imported."""
+        return _sum(self.new, name)
 
 
 def import_tiles(
@@ -148,8 +159,10 @@ class _Importing:
         write_asked(run, [SlideSource(slide_id=each.slide_id, path=source) for each in plan.arrays])
         observer.slides_found(len(plan.arrays))
         settled: dict[str, SlideRecord] = {}
+        worked: set[str] = set()
         try:
-            self._work(pool, observer, settled)
+            for record in self._work(pool, observer, settled):
+                worked.add(record.slide_id)
         finally:
             _sweep(run)
             publish_slides_table(run)
@@ -157,9 +170,16 @@ class _Importing:
         publish_bytes(run.summary("import"), self._summary(settled))
         write_run_json(run, plan.config, started=started, ended=now())
         records = [settled[array.slide_id] for array in plan.arrays]
-        return ImportOutcome(plan=plan, tiling=TileOutcome(run=run, records=tuple(records)))
+        return ImportOutcome(
+            plan=plan,
+            tiling=TileOutcome(run=run, records=tuple(records)),
+            before=frozenset(settled.keys() - worked),
+        )
 
-    def _work(self, pool: Pool, observer: Observer, settled: dict[str, SlideRecord]) -> None:
+    def _work(
+        self, pool: Pool, observer: Observer, settled: dict[str, SlideRecord]
+    ) -> Iterator[SlideRecord]:
+        """Import every array that is not done, and yield what became of it."""
         for answer in run_all(pool, self._calls(observer, settled)):
             if self.lease is not None:
                 self.lease.check()
@@ -169,6 +189,7 @@ class _Importing:
                 record = self._failed(job, answer.error)
             observer.unit_cut(job.slide_id, record.tiles, record.values.get("stored_bytes") or 0)
             settled[job.slide_id] = _ended(record, observer)
+            yield record
 
     def _calls(self, observer: Observer, settled: dict[str, SlideRecord]) -> Iterator[Call]:
         """Yield a call for every array that is not done, its rows written where the call reads them."""

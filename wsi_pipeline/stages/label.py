@@ -17,7 +17,14 @@ from wsi_pipeline.files import sample
 from wsi_pipeline.geometry import Box, Boxes, Size
 from wsi_pipeline.labels.annotated import Annotated, Finding, SlideFrame, annotated
 from wsi_pipeline.labels.coverage import Shares
-from wsi_pipeline.labels.rules import MIXED, UNLABELLED, LabelConfig, chosen, in_order
+from wsi_pipeline.labels.rules import (
+    MIXED,
+    UNLABELLED,
+    LabelConfig,
+    chosen,
+    in_order,
+    refuse_misspelt,
+)
 from wsi_pipeline.provenance import library_version, library_versions
 from wsi_pipeline.remote import absolute, check_reachable, is_remote
 from wsi_pipeline.stages.columns import Columns, add_columns, finish_change, read_summary, words
@@ -145,7 +152,10 @@ def label_run(
         slides = _read_all(
             run, done, sources, config, pool or SerialPool(), observer or SilentObserver()
         )
-        classes = in_order({name for slide in slides for name in _shares_of(slide)}, config)
+        found = {name for slide in slides for name in _shares_of(slide)}
+        if all(slide.reason is None for slide in slides) and any(slide.found for slide in slides):
+            refuse_misspelt(found, config)  # else what could not be read may hold the class
+        classes = in_order(found, config)
         columns = {slide.record.slide_id: _columns(slide, classes, config) for slide in slides}
         outcome = LabelOutcome(
             classes=classes,

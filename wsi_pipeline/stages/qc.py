@@ -195,14 +195,19 @@ def _write(run: RunDirectory, config: QcConfig, found: _Found) -> None:
         "versions": {**library_versions(), "scikit-learn": library_version("scikit-learn")},
         **found.outcome.to_dict(),
     }
-    add_columns(run, "qc", columns, slide_ids=ids, about=about)
-    keep_clusters(run, found.clusters)
-    rows_of_slides = [
-        {name: value for name, value in asdict(slide).items() if name != "marks"}
-        | {f"qc_{name}": count for name, count in slide.marks.items()}
-        for slide in found.outcome.slides
-    ]
-    write_table(run.path / "qc" / "slides.parquet", pa.Table.from_pylist(rows_of_slides))
+
+    def beside(folder: Path) -> None:
+        keep_clusters(folder, found.clusters)
+        table = pa.Table.from_pylist([_row(slide) for slide in found.outcome.slides])
+        write_table(folder / "qc" / "slides.parquet", table)
+
+    add_columns(run, "qc", columns, slide_ids=ids, about=about, beside=beside)
+
+
+def _row(slide: SlideQuality) -> dict[str, Any]:
+    """Return a slide's row of qc/slides.parquet."""
+    values = {name: value for name, value in asdict(slide).items() if name != "marks"}
+    return {**values, **{f"qc_{name}": count for name, count in slide.marks.items()}}
 
 
 def _slides(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -47,12 +48,12 @@ def choose_clusters(
     )
 
 
-def keep_clusters(run: RunDirectory, clusters: KeptClusters) -> None:
-    """Write new clusters for the next time."""
+def keep_clusters(folder: Path, clusters: KeptClusters) -> None:
+    """Write new clusters for the next time into a folder that is, or becomes, the run."""
     if clusters.fitted is None or not clusters.is_new:
         return
     content = {"settings": clusters.settings, "clusters": clusters.fitted.to_dict()}
-    publish_bytes(run.path / "qc" / "clusters.json", json.dumps(content, indent=1).encode())
+    publish_bytes(folder / "qc" / "clusters.json", json.dumps(content, indent=1).encode())
 
 
 def _read(run: RunDirectory) -> dict[str, Any] | None:

@@ -8,14 +8,14 @@ from typing import Any
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import publish_bytes
+from wsi_pipeline.labels.audited import PARTITION
 from wsi_pipeline.provenance import code_version
 from wsi_pipeline.remote import absolute, check_reachable, is_remote
 from wsi_pipeline.report.parts import Notice, Page, Part, Section, Todo
 from wsi_pipeline.report.render import render
 from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import STAGE_COLUMNS
-from wsi_pipeline.stages.columns import finish_change, read_summary
-from wsi_pipeline.stages.lease import sole_use
+from wsi_pipeline.stages.columns import read_summary
 from wsi_pipeline.stages.report_cohort import Cohort
 from wsi_pipeline.stages.report_pictures import collages, slide_maps
 from wsi_pipeline.stages.report_sections import (
@@ -30,6 +30,8 @@ from wsi_pipeline.stages.report_sections import (
 from wsi_pipeline.stages.report_spread import leakage, spread
 from wsi_pipeline.stages.report_tiles import read_tiles_of
 from wsi_pipeline.stages.run_directory import RunDirectory, now, read_run_json
+from wsi_pipeline.stages.split_audit import audit_of_run
+from wsi_pipeline.stages.steady import read_steady
 from wsi_pipeline.tables import read_table
 
 
@@ -91,15 +93,20 @@ def _known(run: RunDirectory, config: ReportConfig) -> Known:
     about = read_run_json(run)
     if about is None:
         raise ConfigError(f"{run.path}: expected a run directory, found no run.json in it")
-    if (run.state / "changing").exists():  # a command was cut off between two tables
-        with sole_use(run, part=1, parts=1):
-            finish_change(run)
+    return read_steady(run, lambda: _read(run, config, about))
+
+
+def _read(run: RunDirectory, config: ReportConfig, about: Mapping[str, Any]) -> Known:
+    cohort = _cohort(run)
+    tiles = read_tiles_of(run.path, config.columns, also=config.groups)
+    is_split = tiles is not None and any(map(PARTITION.fullmatch, tiles.table.column_names))
     return Known(
         name=run.path.name,
         about=about,
-        cohort=_cohort(run),
-        tiles=read_tiles_of(run.path, config.columns, also=config.groups),
+        cohort=cohort,
+        tiles=tiles,
         summaries=_summaries(run),
+        audit=audit_of_run(run) if is_split and cohort.with_status("done") else None,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from wsi_pipeline.labels.leakage import Audit
 from wsi_pipeline.report.html import bytes_text
 from wsi_pipeline.report.parts import (
     Beside,
@@ -46,6 +47,8 @@ class Known:
     tiles: RunTiles | None
     summaries: Mapping[str, Mapping[str, Any]] = field(repr=False)
     """What later stages said of themselves, by their names."""
+    audit: Audit | None = field(repr=False)
+    """Of the split; None where nothing is divided."""
 
     def command(self, line: str) -> str:
         """Return a command to type, the run in place of ``{}``."""

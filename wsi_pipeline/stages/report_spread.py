@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from wsi_pipeline.labels.audited import PARTITION
 from wsi_pipeline.labels.density import Densities, Pair, densities
-from wsi_pipeline.labels.leakage import Audit, audit
+from wsi_pipeline.labels.leakage import Audit
 from wsi_pipeline.labels.stain import optical_density
 from wsi_pipeline.report.parts import Beside, Curves, Field, Notice, Part, Section, Table, Todo
 from wsi_pipeline.stages.report_sections import Known
-from wsi_pipeline.stages.report_tiles import AUDITED, RunTiles
+from wsi_pipeline.stages.report_tiles import RunTiles
 
 _MOST_VALUES = 400_000
 """Tiles whose values are compared, evenly spaced: sorting millions for a curve shows nothing more."""
@@ -169,45 +167,14 @@ def _pair_table(found: Densities, title: str) -> Table:
 
 def leakage(known: Known) -> Section:
     """Return what is in two parts of the split and must not be."""
-    tiles = known.tiles
-    divided = [] if tiles is None else _partitions(tiles)
-    if tiles is None or not divided:
+    if known.audit is None:
         text = (
             "There is no split to audit. One that keeps patients together is made and audited with"
         )
         parts: tuple[Part, ...] = (Todo(text=text, command=known.command("split {}")),)
     else:
-        slides = pd.DataFrame(known.cohort.with_status("done"))
-        parts = tuple(_audited(audit(_to_audit(known, tiles, divided), slides=slides)))
+        parts = tuple(_audited(known.audit))
     return Section(name="leakage", title="Leakage audit", parts=parts)
-
-
-def _to_audit(known: Known, tiles: RunTiles, divided: list[str]) -> pd.DataFrame:
-    """Return what an audit looks at, with the patients that are known now, as ``split --check`` does."""
-    names = [name for name in (*AUDITED, *divided) if name in tiles.table.column_names]
-    frame = pd.DataFrame({name: _series(tiles, name) for name in names})
-    if not (patients := known.cohort.by_slide("patient_id")):
-        return frame
-    words, at = _of_slides(tiles, patients)
-    return frame.assign(patient_id=pd.Categorical.from_codes(at, categories=words))  # type: ignore[call-overload]
-
-
-def _partitions(tiles: RunTiles) -> list[str]:
-    return [
-        name for name in tiles.table.column_names if PARTITION.fullmatch(name) and tiles.has(name)
-    ]
-
-
-def _series(tiles: RunTiles, name: str) -> "pd.Series[Any] | NDArray[Any] | pd.Categorical":
-    """Return a column for the audit: words as categories, numbers as they are."""
-    column = tiles.column(name)
-    if str(column.type).startswith("dictionary") or str(column.type) == "string":
-        words, at = tiles.words(name)
-        return pd.Categorical.from_codes(at, categories=words)  # type: ignore[call-overload,no-any-return]
-    if column.null_count and str(column.type).startswith(("int", "uint")):
-        column = pc.cast(column, "float64")
-    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return values
 
 
 def _audited(found: Audit) -> Iterator[Part]:

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.labels.audited import CONTENT, FOOTPRINT
+from wsi_pipeline.labels.audited import FOOTPRINT
 from wsi_pipeline.labels.quality import RULES
-from wsi_pipeline.labels.similar import COLOURS
 from wsi_pipeline.manifest import manifest_files, read_manifest
 from wsi_pipeline.remote import seekable
 from wsi_pipeline.report.scales import coded
@@ -26,9 +25,6 @@ NEEDED = (
     *("gray_mean", "red_mean", "green_mean", "blue_mean"),
 )
 """Columns of every run that the page shows."""
-
-AUDITED = tuple(dict.fromkeys(("slide_id", "patient_id", *FOOTPRINT, *CONTENT, *COLOURS)))
-"""Columns that the audit of a split looks at, beside those of the split itself."""
 
 LATER = (*SLIDE_WORDS, "label", "split", "fold", "outlier", "outlier_reason", "cluster")
 """Columns that later commands add."""
@@ -137,7 +133,7 @@ def rules_of(tiles: RunTiles) -> list[str]:
 
 
 def _is_wanted(name: str, asked: Sequence[str]) -> bool:
-    patterns = (*NEEDED, *AUDITED, *LATER, *_FURTHER, *(f"qc_{rule.name}" for rule in RULES))
+    patterns = (*NEEDED, *LATER, *_FURTHER, *(f"qc_{rule.name}" for rule in RULES))
     return name in asked or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

@@ -1,4 +1,4 @@
-"""Divides a run's patients into train, validation and test, and audits splits: ``wsi-pipeline split``."""
+"""Divides a run's patients into train, validation and test: ``wsi-pipeline split``."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,23 +11,21 @@ import pyarrow as pa
 
 from wsi_pipeline.config import differences
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.labels.audited import Finding
 from wsi_pipeline.labels.groups import listed
 from wsi_pipeline.labels.leakage import Audit, audit
 from wsi_pipeline.labels.part_counts import PartCount, absences, part_counts
 from wsi_pipeline.labels.split_config import SplitConfig
-from wsi_pipeline.labels.splits import SplitPlan, split_columns, split_slides, split_words
+from wsi_pipeline.labels.splits import SplitPlan, split_columns, split_slides
 from wsi_pipeline.provenance import library_version, library_versions
 from wsi_pipeline.remote import absolute, check_reachable, is_remote
 from wsi_pipeline.stages.columns import Columns, add_columns, finish_change, words
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory, read_records, read_run_json
+from wsi_pipeline.stages.split_audit import with_columns_of, with_patients
 from wsi_pipeline.stages.split_tables import (
-    read_audited,
     read_list,
     read_split_table,
     slides_of_run,
-    split_table,
     tiles_of_run,
     write_split_table,
 )
@@ -79,32 +77,14 @@ def split_run(
     return outcome
 
 
-def audit_split(path: str | Path) -> Audit:
-    """Return every leak of a run's split, or of a table made elsewhere.
-
-    Parameters
-    ----------
-    path
-        A run, a CSV or Parquet file, or a folder of Parquet files.
-
-    Raises
-    ------
-    ConfigError
-        There is nothing there, or nothing in it says what is in which part.
-    """
-    run = RunDirectory(path=absolute(path))
-    if not run.run_json.exists():
-        return audit(read_audited(run.path))
-    slides = slides_of_run(run)
-    tiles = _with_patients(tiles_of_run(run, partitions=True), slides)
-    found = audit(tiles, slides=slides)
-    findings = (*found.findings, *_disagreements(run))
-    return Audit(findings=findings, checked=found.checked, unchecked=found.unchecked)
-
-
 def _check_run(run: RunDirectory) -> None:
     if is_remote(run.path):
         check_reachable(run.path)
+    elif run.path.is_file() or (not run.run_json.exists() and any(run.path.glob("[!.]*.parquet"))):
+        raise ConfigError(
+            f"{run.path}: a table can only be checked, with --check; what is divided is a run directory, "
+            "as made by wsi-pipeline tile or import"
+        )
     if read_run_json(run) is None:
         raise ConfigError(f"{run.path}: expected a run directory, found no run.json in it")
 
@@ -151,27 +131,11 @@ def _audit_of(run: RunDirectory, plan: SplitPlan, slides: pd.DataFrame) -> Audit
         It leaks.
     """
     values = pd.DataFrame.from_dict(dict(split_columns(plan.table)), orient="index")
-    tiles = _with_columns_of(tiles_of_run(run, partitions=False), values)
-    found = audit(_with_patients(tiles, slides), slides=slides)
+    tiles = with_columns_of(tiles_of_run(run, partitions=False), values)
+    found = audit(with_patients(tiles, slides), slides=slides)
     if found.leaks:
         raise ConfigError(f"leakage: {'; '.join(finding.text for finding in found.leaks)}")
     return found
-
-
-def _with_patients(tiles: pd.DataFrame, slides: pd.DataFrame) -> pd.DataFrame:
-    """Return tiles with the patients that are known now: the slide table may have been corrected."""
-    if "patient_id" not in slides:
-        return tiles
-    return _with_columns_of(tiles, slides.set_index("slide_id")[["patient_id"]])
-
-
-def _with_columns_of(tiles: pd.DataFrame, of_slide: pd.DataFrame) -> pd.DataFrame:
-    """Return tiles with columns of their slides, each word once."""
-    slide_ids = tiles["slide_id"].astype("category")
-    codes = slide_ids.cat.codes.to_numpy()
-    known = of_slide.reindex(slide_ids.cat.categories)
-    added = {str(name): known[name].astype("category").take(codes).array for name in known}
-    return tiles.assign(**added)
 
 
 def _left_out(run: RunDirectory) -> Iterator[str]:
@@ -207,25 +171,3 @@ def _constant(value: str | int | None, rows: int) -> "pa.Array[Any]":
     if isinstance(value, str):
         return words([value] * rows)
     return pa.nulls(rows, pa.int8()) if value is None else pa.array(np.full(rows, value, np.int8))
-
-
-def _disagreements(run: RunDirectory) -> Iterator[Finding]:
-    """Yield slides whose tiles are not in the part that splits.parquet says."""
-    found = read_split_table(run)
-    if found is None:
-        return
-    tiles = tiles_of_run(run, partitions=True)
-    decided = found[0].set_index("slide_id")
-    for repeat in sorted(decided["repeat"].unique().tolist()):
-        column = split_words(int(repeat))[0]
-        if column not in tiles:
-            continue
-        said = decided.loc[decided["repeat"] == repeat, "split"]
-        pairs = tiles[["slide_id", column]].astype(object).drop_duplicates().dropna()
-        for slide_id, part in pairs.itertuples(index=False):
-            if slide_id in said.index and said[slide_id] != part:
-                text = (
-                    f"slide {slide_id} is in {part} ({column} of the manifest) and in {said[slide_id]} "
-                    f"({split_table(run).name}); run wsi-pipeline split again"
-                )
-                yield Finding(kind="disagree", names=(slide_id,), text=text, is_leak=True)

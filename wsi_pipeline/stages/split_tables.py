@@ -14,7 +14,14 @@ import pyarrow.parquet as pq
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import exists, publish_bytes, read_bytes
-from wsi_pipeline.labels.audited import CONTENT, FOOTPRINT, PARTITION, SOURCE, same_file
+from wsi_pipeline.labels.audited import (
+    CONTENT,
+    FOOTPRINT,
+    PARTITION,
+    SOURCE,
+    is_another_name,
+    same_file,
+)
 from wsi_pipeline.labels.similar import COLOURS
 from wsi_pipeline.labels.strata import COUNT, SHARE
 from wsi_pipeline.manifest import manifest_files, read_manifest
@@ -165,7 +172,8 @@ def read_any(path: Path, *, columns: Sequence[str] | None = None) -> pd.DataFram
     path
         The table.
     columns
-        Columns wanted as far as they are there, and those that divide into parts; all if not given.
+        Columns wanted as far as they are there, those that divide into parts, and those that may be wanted
+        ones under another name; all if not given.
 
     Raises
     ------
@@ -203,7 +211,11 @@ def _read_parts(files: Sequence[Path], columns: Sequence[str] | None) -> list[pa
 def _chosen(names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
     if columns is None:
         return list(names)
-    return [name for name in names if name in columns or PARTITION.fullmatch(name)]
+    return [
+        name
+        for name in names
+        if name in columns or PARTITION.fullmatch(name) or is_another_name(name)
+    ]
 
 
 def read_audited(path: Path) -> pd.DataFrame:

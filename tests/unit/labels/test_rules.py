@@ -18,6 +18,7 @@ from wsi_pipeline.labels.rules import (
     class_of,
     in_order,
     label_configs,
+    refuse_misspelt,
 )
 
 CLASSES = ("a", "b", "c")
@@ -152,3 +153,19 @@ def test_a_file_and_flags_give_both_configurations() -> None:
 def test_settings_that_cannot_be_meant_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         label_configs(values)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"classes": ["a", "b"]},
+        {"mask_values": {"b": 2}},
+        {"rename": {"Group 1": "b"}},
+    ],
+)
+def test_a_class_is_known_by_annotations_or_by_the_configuration(known: dict[str, object]) -> None:
+    rule = {"thresholds": {"b": 0.1}}
+    refuse_misspelt({"a", "b"}, make_config(LabelConfig, rule))
+    refuse_misspelt({"a"}, make_config(LabelConfig, {**rule, **known}))
+    with pytest.raises(ConfigError, match=r"thresholds: no annotation .* holds b; there are a"):
+        refuse_misspelt({"a"}, make_config(LabelConfig, rule))

@@ -215,6 +215,16 @@ def test_what_cannot_be_done_is_refused_with_a_sentence(
         split_slides(simple(6), config(**values))
 
 
+WORDS = st.text("ab ,", min_size=1, max_size=6).filter(lambda word: word == word.strip(" ,"))
+
+
+@given(values=st.lists(WORDS, min_size=1, max_size=3))
+def test_what_is_held_out_may_be_written_as_one_text(values: list[str]) -> None:
+    pairs = [f"centre={value}" for value in values]
+    for text in (",".join(pairs), ", ".join(pairs), pairs):
+        assert config(hold_out=text).hold_out == tuple(pairs)
+
+
 def test_one_patient_cannot_be_divided() -> None:
     with pytest.raises(ConfigError, match="expected at least 1 of the 1 groups"):
         split_slides(simple(1), config())
