@@ -47,20 +47,40 @@ Decode: TypeAlias = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 _Host = TypeVar("_Host")
 
 
-def cuda_device(device: "torch.device | str | None") -> torch.device:
-    """Return the CUDA device that is meant; this process's current one if none is named.
+def device_of(named: "torch.device | str") -> torch.device:
+    """Return the device that is meant; a CUDA device without a number is this process's current one.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    device = torch.device(named)
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"device: there is no CUDA device here, got {named}; leave it out or take cpu"
+        )
+    return torch.device(
+        "cuda", torch.cuda.current_device() if device.index is None else device.index
+    )
+
+
+def decoding_device(named: "torch.device | str | None") -> torch.device:
+    """Return the CUDA device that decodes; this process's current one if none is named.
 
     Raises
     ------
     ConfigError
         There is none, or another kind is named.
     """
-    named = torch.device("cuda" if device is None else device)
-    if named.type != "cuda":
-        raise ConfigError(f"decoder: cuda decodes on a CUDA device, got device {named}; take cpu")
+    device = torch.device("cuda" if named is None else named)
+    if device.type != "cuda":
+        raise ConfigError(f"decoder: cuda decodes on a CUDA device, got device {device}; take cpu")
     if not torch.cuda.is_available():
         raise ConfigError("decoder: cuda: there is no CUDA device here; take cpu")
-    return torch.device("cuda", torch.cuda.current_device() if named.index is None else named.index)
+    return device_of(device)
 
 
 def nvjpeg(device: torch.device) -> Decode:
