@@ -218,7 +218,8 @@ def rows_where(table: pa.Table, where: Where | None) -> pa.Table:
     except ConfigError:
         raise
     except Exception as error:  # pandas, Arrow and Python each have their own
-        raise ConfigError(f"where: {where} cannot be asked of the manifest: {error}") from error
+        said, *_ = str(error).splitlines() or [type(error).__name__]
+        raise ConfigError(f"where: {where} cannot be asked of the manifest: {said}") from error
     if getattr(mask, "ndim", 0) != 1 or not str(mask.dtype).startswith("bool"):
         raise ConfigError(f"where: expected what is true or false of a tile, got {where!r}")
     return table.filter(pa.array(np.asarray(mask.fillna(value=False), dtype=np.bool_)))

@@ -116,7 +116,7 @@ def _against_peers(subject: Subject, plan: Plan) -> Iterator[Result]:
         else:
             yield not_measured(names[peer], reason=_failures[peer], bar=PEER_BAR, bound="at least")
     others = set(turns[0]) - {"ours", OWN}
-    if all(others <= turn.keys() for turn in turns) and others:
+    if plan.wants(best) and all(others <= turn.keys() for turn in turns) and others:
         quickest = [
             {
                 **turn,

@@ -66,7 +66,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Decode], None]:
     """Let a decoder of the processor be that of a device."""
 
     def use(decode: Decode) -> None:
-        monkeypatch.setattr(device, "cuda_device", lambda named: torch.device(named or "cpu"))
+        monkeypatch.setattr(device, "decoding_device", lambda named: torch.device(named or "cpu"))
         monkeypatch.setattr(device, "nvjpeg", lambda _: decode)
 
     use(by_simplejpeg)
@@ -182,7 +182,7 @@ def test_skipped_tiles_are_those_of_the_processor(drawn: Drawn, tmp_path: Path) 
 
 
 def test_a_tile_that_the_device_refuses_is_named_and_the_others_are_kept(
-    run: Path, stand_in: Callable[[Decode], None]
+    run: Path, stand_in: Callable[[Decode], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = run / "tiles.zarr" / "he"
     refused = read_shard(array, 1)[5]
@@ -193,6 +193,7 @@ def test_a_tile_that_the_device_refuses_is_named_and_the_others_are_kept(
         return by_simplejpeg(files)
 
     stand_in(choosy)
+    monkeypatch.setattr(device, "PIECE_BYTES", 20 * 3 * 64**2)  # several pieces a batch
     with pytest.raises(
         TileError, match=r"slide he, tile 69, .*cannot be decoded on cpu \(status 6"
     ):
@@ -301,6 +302,8 @@ def test_batches_of_the_processor_are_copied_ahead_in_order(workers: int, run: P
 def test_without_a_device_it_is_refused_in_a_sentence(run: Path) -> None:
     with pytest.raises(ConfigError, match="there is no CUDA device here; take cpu"):
         loader_of(run)
+    with pytest.raises(ConfigError, match="device: there is no CUDA device here, got cuda:1"):
+        TileDataLoader(TileLoader(run, batch_size=4), device="cuda:1")
 
 
 @pytest.mark.parametrize("found", [None, "0.16.1"])
@@ -336,7 +339,7 @@ def test_what_a_device_cannot_do_is_refused_before_anything_is_read(
 
 def test_another_kind_of_device_is_no_cuda_device() -> None:
     with pytest.raises(ConfigError, match="got device meta"):
-        device.cuda_device("meta")
+        device.decoding_device("meta")
 
 
 @pytest.mark.gpu

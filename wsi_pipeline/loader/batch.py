@@ -87,6 +87,24 @@ def _numbers(name: str, column: Column) -> Target:
     return Target(column=column, classes=())
 
 
+def check_weight(name: str, column: Column) -> None:
+    """Refuse what cannot be weights.
+
+    Raises
+    ------
+    ConfigError
+        They are words, or some tile has none, or one below 0.
+    """
+    if column.words is not None:
+        raise ConfigError(f"weight: expected a column of numbers, got words in {name}")
+    bad = int((~(np.isfinite(column.values) & (column.values >= 0))).sum())
+    if bad:
+        raise ConfigError(
+            f"weight: expected numbers, 0 or more; {bad} tiles have none, or less, in {name}: leave them out "
+            f'with where="{name} >= 0"'
+        )
+
+
 def _refuse_lacking(name: str, count: int) -> None:
     if count:
         raise ConfigError(

@@ -92,17 +92,19 @@ class TileDataLoader:
             There is no such device, or no decoder for it.
         """
         self.loader = loader
-        self._device = None if device is None else torch.device(device)
         self._decode: devices.Decode | None = None
+        self._device: torch.device | None = None
         if loader.config.decoder == "cuda":
             if workers:
                 raise ConfigError(
                     f"workers: expected 0 with decoder cuda, got {workers}; a device is not shared with "
                     "worker processes"
                 )
-            self._device = devices.cuda_device(device)
+            self._device = devices.decoding_device(device)
             self._decode = devices.nvjpeg(self._device)
             loader.stored()  # says now that a run has no JPEG tiles
+        elif device is not None:
+            self._device = devices.device_of(device)
         self._dataset = TileDataset(loader)
         self._batches = DataLoader(self._dataset, batch_size=None, num_workers=workers, **options)
 

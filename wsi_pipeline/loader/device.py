@@ -29,6 +29,9 @@ DEVICE_AHEAD = 2
 OLDEST_TORCHCODEC = (0, 17)
 """Before, decoding could write into memory that other streams still read (its pull request 1634)."""
 
+PIECE_BYTES = 1 << 28
+"""Of whole images on the device at a time, before they are averaged."""
+
 MOST_DIFFERENCE = 4.0
 """Grey levels, averaged over a tile, between two decoders: they differ in how colours are enlarged."""
 
@@ -44,20 +47,40 @@ Decode: TypeAlias = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 _Host = TypeVar("_Host")
 
 
-def cuda_device(device: "torch.device | str | None") -> torch.device:
-    """Return the CUDA device that is meant; this process's current one if none is named.
+def device_of(named: "torch.device | str") -> torch.device:
+    """Return the device that is meant; a CUDA device without a number is this process's current one.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    device = torch.device(named)
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"device: there is no CUDA device here, got {named}; leave it out or take cpu"
+        )
+    return torch.device(
+        "cuda", torch.cuda.current_device() if device.index is None else device.index
+    )
+
+
+def decoding_device(named: "torch.device | str | None") -> torch.device:
+    """Return the CUDA device that decodes; this process's current one if none is named.
 
     Raises
     ------
     ConfigError
         There is none, or another kind is named.
     """
-    named = torch.device("cuda" if device is None else device)
-    if named.type != "cuda":
-        raise ConfigError(f"decoder: cuda decodes on a CUDA device, got device {named}; take cpu")
+    device = torch.device("cuda" if named is None else named)
+    if device.type != "cuda":
+        raise ConfigError(f"decoder: cuda decodes on a CUDA device, got device {device}; take cpu")
     if not torch.cuda.is_available():
         raise ConfigError("decoder: cuda: there is no CUDA device here; take cpu")
-    return torch.device("cuda", torch.cuda.current_device() if named.index is None else named.index)
+    return device_of(device)
 
 
 def nvjpeg(device: torch.device) -> Decode:
@@ -134,6 +157,7 @@ class JpegsOn:
         self._source = loader.stored()
         self._skipping = loader.skipping()
         self._compared = False
+        self._piece = max(1, PIECE_BYTES // (3 * self._source.tile_size**2))
         weights = area_weights(self._source.tile_size, loader.image_px)
         self._weights = torch.from_numpy(weights).to(device)
 
@@ -150,38 +174,46 @@ class JpegsOn:
         planned = fetched.planned
         images, problems = self._decoded(fetched)
         self._skipping.judge(planned.number, len(fetched.data), problems)
-        if not self._compared:
-            self._compare(fetched, images)
-        good = next(iter(images.values()))
+        good = next(iter(images.values()))  # stands in for what could not be decoded
         whole = torch.stack([images.get(place, good) for place in range(len(fetched.data))])
         fields = self._loader.fields_of(planned, problems, epoch=self._epoch)
-        given = averaged(whole, self._weights)
-        return tensors_of(given.contiguous(memory_format=torch.channels_last), fields).to(
-            self._device
-        )
+        batch = tensors_of(whole.contiguous(memory_format=torch.channels_last), fields)
+        return batch.to(self._device)
 
     def _decoded(self, fetched: Fetched) -> tuple[dict[int, torch.Tensor], list[Problem]]:
-        """Return images by their place, and what is wrong with the others."""
-        bad = {place for place, _ in fetched.problems}
-        places = [place for place in range(len(fetched.data)) if place not in bad]
-        files = packed(
-            [fetched.data[place] for place in places], pinned=self._device.type == "cuda"
-        )
-        found = dict(zip(places, self._each(files), strict=True))
+        """Return images, averaged, by their place, and what is wrong with the others."""
         problems = list(fetched.problems)
-        images = {}
-        for place, image in found.items():
+        bad = {place for place, _ in problems}
+        places = [place for place in range(len(fetched.data)) if place not in bad]
+        images: dict[int, torch.Tensor] = {}
+        for begin in range(0, len(places), self._piece):
+            found = self._whole(fetched, places[begin : begin + self._piece], problems)
+            if found:
+                small = averaged(torch.stack(list(found.values())), self._weights)
+                images.update(zip(found, small, strict=True))
+        return images, sorted(problems, key=lambda problem: problem[0])
+
+    def _whole(
+        self, fetched: Fetched, places: list[int], problems: list[Problem]
+    ) -> dict[int, torch.Tensor]:
+        """Return images as large as they are stored, and add to the problems."""
+        data = [fetched.data[place] for place in places]
+        found: dict[int, torch.Tensor] = {}
+        files = packed(data, pinned=self._device.type == "cuda")
+        for place, image in zip(places, self._each(files), strict=True):
             if isinstance(image, str):
                 row = int(fetched.planned.rows[place])
                 problems.append((place, self._source.problem(row, image)))
             else:
-                images[place] = image
-        return images, sorted(problems, key=lambda problem: problem[0])
+                found[place] = image
+        if not self._compared:
+            self._compare(fetched, found)
+        return found
 
     def _each(self, files: list[torch.Tensor]) -> "list[torch.Tensor | str]":
         """Return every file's image, or why there is none; one call for all where all are well."""
         try:
-            images: list[Any] = self._decode(files) if files else []
+            images: list[Any] = self._decode(files)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
@@ -204,7 +236,7 @@ class JpegsOn:
 
     def _compare(self, fetched: Fetched, images: dict[int, torch.Tensor]) -> None:
         """Refuse a device that gives other pictures, or none, without saying so."""
-        self._compared = True
+        self._compared = bool(images)
         side_px = self._source.tile_size
         expected = np.empty((side_px, side_px, 3), np.uint8)
         for place, image in list(images.items())[:_COMPARED]:

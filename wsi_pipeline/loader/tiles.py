@@ -20,7 +20,7 @@ from wsi_pipeline.config import differences, make_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import sweep, temporaries
 from wsi_pipeline.loader.ahead import AheadConfig, read_ahead
-from wsi_pipeline.loader.batch import Batch, Target, target_of
+from wsi_pipeline.loader.batch import Batch, Target, check_weight, target_of
 from wsi_pipeline.loader.buffers import Allocate, Buffers
 from wsi_pipeline.loader.config import LoaderConfig
 from wsi_pipeline.loader.epoch import (
@@ -110,6 +110,8 @@ class TileLoader:
         self.batch = 0
         """Number of the next batch in the epoch."""
         self._target = self._target_of_rows()
+        if self.config.weight is not None:
+            check_weight(self.config.weight, self.rows.columns[self.config.weight])
         self._batches = self._batches_of_epoch()
         self._made_epoch: Epoch | None = None
         self._source: tuple[int, Source] | None = None
