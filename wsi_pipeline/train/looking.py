@@ -13,8 +13,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from wsi_pipeline.loader.dataset import TensorBatch, TileDataLoader
+from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.rows import Rows
+from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import write_table
 from wsi_pipeline.train.config import TrainConfig
