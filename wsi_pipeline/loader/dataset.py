@@ -7,7 +7,6 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import fields
 from typing import Any
 
 import cv2
@@ -18,7 +17,6 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.loader import device as devices
-from wsi_pipeline.loader.batch import Batch
 from wsi_pipeline.loader.tensors import TensorBatch, tensors_of
 from wsi_pipeline.loader.tiles import Place, TileLoader
 
@@ -51,14 +49,14 @@ class TileDataset(IterableDataset):
         epoch, first = self._place.tolist()
         worker = get_worker_info()
         if worker is None:
-            yield from map(_tensors, self.loader.batches(epoch, first=first))
+            yield from map(tensors_of, self.loader.batches(epoch, first=first))
             return
         cv2.setNumThreads(
             0
         )  # this process has its share of the cores; 1 waits for threads that no fork has
         world = self.loader.world.with_worker(worker.id, worker.num_workers)
         made = self.loader.batches(epoch, first=first, world=world, shared=_shared_memory)
-        yield from map(_tensors, made)
+        yield from map(tensors_of, made)
 
 
 class TileDataLoader:
@@ -151,12 +149,6 @@ class TileDataLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where another loader was, as ``TileLoader.load_state_dict``."""
         self.loader.load_state_dict(state)
-
-
-def _tensors(batch: Batch) -> TensorBatch:
-    """Return a batch as tensors of the same memory."""
-    values = {each.name: getattr(batch, each.name) for each in fields(Batch)}
-    return tensors_of(torch.from_numpy(batch.images), values)
 
 
 def _shared_memory(size_bytes: int) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from wsi_pipeline.loader.averaging import area_weights, averaged
 from wsi_pipeline.loader.decode import Decoding, decode_into
 from wsi_pipeline.loader.fetch import Fetched
 from wsi_pipeline.loader.source import Problem
-from wsi_pipeline.loader.tensors import TensorBatch, tensors_of
+from wsi_pipeline.loader.tensors import TensorBatch, tensor_batch
 from wsi_pipeline.loader.tiles import TileLoader
 
 DEVICE_AHEAD = 2
@@ -177,7 +177,7 @@ class JpegsOn:
         good = next(iter(images.values()))  # stands in for what could not be decoded
         whole = torch.stack([images.get(place, good) for place in range(len(fetched.data))])
         fields = self._loader.fields_of(planned, problems, epoch=self._epoch)
-        batch = tensors_of(whole.contiguous(memory_format=torch.channels_last), fields)
+        batch = tensor_batch(whole.contiguous(memory_format=torch.channels_last), fields)
         return batch.to(self._device)
 
     def _decoded(self, fetched: Fetched) -> tuple[dict[int, torch.Tensor], list[Problem]]:

@@ -1,11 +1,13 @@
 """A batch as tensors."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 import torch
+
+from wsi_pipeline.loader.batch import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +67,25 @@ class TensorBatch:
 _TENSORS = ("images", "weights", "rows", "tiles", "keys")
 
 
-def tensors_of(images: torch.Tensor, fields: Mapping[str, Any]) -> TensorBatch:
+def tensors_of(batch: Batch) -> TensorBatch:
+    """Return a batch as tensors of the same memory."""
+    values = {each.name: getattr(batch, each.name) for each in fields(Batch)}
+    return tensor_batch(torch.from_numpy(batch.images), values)
+
+
+def tensor_batch(images: torch.Tensor, values: Mapping[str, Any]) -> TensorBatch:
     """Return a batch of images and the other fields of a ``Batch``, which stay where they are in memory."""
-    arrays = {name: fields[name] for name in _TENSORS if name != "images"}
+    arrays = {name: values[name] for name in _TENSORS if name != "images"}
     arrays["keys"] = arrays["keys"].view(np.int64)
-    targets = fields["targets"]
-    columns = {name: torch.from_numpy(values) for name, values in fields["columns"].items()}
+    targets = values["targets"]
+    columns = {name: torch.from_numpy(values) for name, values in values["columns"].items()}
     return TensorBatch(
-        epoch=fields["epoch"],
-        number=fields["number"],
+        epoch=values["epoch"],
+        number=values["number"],
         images=images,
         targets=None if targets is None else torch.from_numpy(targets),
-        slide_ids=fields["slide_ids"],
+        slide_ids=values["slide_ids"],
         columns=columns,
-        problems=fields["problems"],
+        problems=values["problems"],
         **{name: torch.from_numpy(values) for name, values in arrays.items()},
     )
