@@ -16,6 +16,7 @@ from tests.benchmarks import (
     scale,
     splitting,
     tile,
+    train,
 )
 from tests.benchmarks.measure import Plan, Result, machine, report
 from tests.benchmarks.peers import PLACE
@@ -24,6 +25,7 @@ from tests.benchmarks.show import table
 BENCHMARKS = {
     "loader": loader.run,
     "augment": augment.run,
+    "train": train.run,
     "tile": tile.run,
     "read": read.run,
     "scale": scale.run,

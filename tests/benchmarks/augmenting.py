@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,7 +17,7 @@ from PIL import Image
 from tests.references import pillow_operations
 from wsi_pipeline.augment.config import OPERATIONS, AugmentConfig
 from wsi_pipeline.augment.draws import Draws
-from wsi_pipeline.augment.policy import Augmenter
+from wsi_pipeline.augment.policy import Augmenter, normalised
 from wsi_pipeline.augment.uniform import uniform_augmented
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.slides.drawn import draw_slide
@@ -37,6 +38,53 @@ def main(side: str, batches: int) -> dict[str, float]:
         "cpu_ms": 1e3 * (time.process_time() - cpu) / images,
         "wall_ms": 1e3 * (time.perf_counter() - start) / images,
     }
+
+
+def step(batches: int, *, device: str, network: str, batch: int) -> dict[str, float]:
+    """Return milliseconds a batch of random changes, and of a step of a network that learns from them.
+
+    The step is forward, backward and AdamW in bfloat16, channels last, on a batch that lies on the device.
+    """
+    images = torch.from_numpy(_images()).permute(0, 3, 1, 2).repeat(-(-batch // BATCH), 1, 1, 1)
+    images = images[:batch].to(device)
+    model = timm.create_model(network, num_classes=1).to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(model.parameters())
+    augment = Augmenter(AugmentConfig(), SIDE_PX)
+    inputs = normalised(images, (0.5,) * 3, (0.25,) * 3).contiguous(
+        memory_format=torch.channels_last
+    )
+
+    def learn(_: int) -> None:
+        optimiser.zero_grad()
+        with torch.autocast(device, torch.bfloat16):
+            loss = model(inputs).square().mean()
+        loss.backward()
+        optimiser.step()
+
+    def change(number: int) -> None:
+        augment(images, torch.arange(number * batch, (number + 1) * batch))
+
+    return {
+        "augment_ms": _each_ms(change, batches, device=device),
+        "step_ms": _each_ms(learn, batches, device=device),
+    }
+
+
+def _each_ms(work: Callable[[int], object], batches: int, *, device: str) -> float:
+    """Return what each call takes until the device is done; the first three are not counted."""
+    for number in range(3):
+        work(number)
+    _wait(device)
+    start = time.perf_counter()
+    for number in range(3, batches + 3):
+        work(number)
+    _wait(device)
+    return 1e3 * (time.perf_counter() - start) / batches
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def _sides() -> dict[str, Callable[[int], object]]:
@@ -75,4 +123,9 @@ def _images() -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], int(sys.argv[2]))))  # noqa: T201
+    side, batches = sys.argv[1], int(sys.argv[2])
+    if side == "step":
+        figures = step(batches, device="cuda", network="efficientnet_b0", batch=256)
+    else:
+        figures = main(side, batches)
+    print(json.dumps(figures))  # noqa: T201

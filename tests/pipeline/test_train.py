@@ -161,6 +161,7 @@ def test_what_was_cut_off_ends_with_the_same_weights_and_rows(
         {"optimise__optimiser": "sgd"},
         {"loss__mixup": 0.2, "loss__adversarial": 1.0},
         {"precision": "bf16"},
+        {"precision": "fp16", "optimise__clip": None},
         {"optimise__accumulate": 2},
         {"model__freeze": "backbone", "model__unfreeze_epoch": 1},
         {"balance": ["label"], "seed": 3, "model__stain": "macenko"},

@@ -29,6 +29,7 @@ SETTINGS = {
     "probe_tiles": 8,
     "device": "cpu",
     "threads": 1,
+    "checkpoint_minutes": 1e-9,
 }
 
 
@@ -50,13 +51,24 @@ def free_port() -> str:
         return str(listening.getsockname()[1])
 
 
-def alone(run: Path) -> Path:
+def alone(run: Path, name: str) -> Path:
+    """Train, or go on, in this process."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     config, work = train_configs(SETTINGS)
-    outcome = train(run, config, name="alone", work=work)
+    outcome = train(run, config, name=name, work=work)
     torch.set_num_threads(before)
     return outcome.directory.path
+
+
+def assert_alike(run: Path, first: str, second: str) -> None:
+    """Two models have the same weights and rows but for rounding."""
+    one, other = (weights_of(run / "models" / name) for name in (first, second))
+    assert all(torch.allclose(value, other[name], atol=1e-5) for name, value in one.items())
+    tables = [read_history(run / "models" / name) for name in (first, second)]
+    before, after = (table.to_pandas() for table in tables if table is not None)
+    assert before["tiles"].tolist() == after["tiles"].tolist()
+    assert (before["loss"] - after["loss"]).abs().max() < 1e-5
 
 
 def test_two_ranks_of_torchrun_learn_what_one_process_learns(run: Path) -> None:
@@ -72,15 +84,13 @@ def test_two_ranks_of_torchrun_learn_what_one_process_learns(run: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("trained: lowest validation loss") == 1
-    one, two = weights_of(alone(run)), weights_of(run / "models" / "two")
-    assert all(torch.allclose(value, two[name], atol=1e-5) for name, value in one.items())
-    tables = [read_history(run / "models" / name) for name in ("alone", "two")]
-    first, second = (table.to_pandas() for table in tables if table is not None)
-    assert first["tiles"].tolist() == second["tiles"].tolist()
-    assert (first["loss"] - second["loss"]).abs().max() < 1e-5
+    alone(run, "alone")
+    assert_alike(run, "alone", "two")
 
 
-def test_a_rank_that_fails_ends_all_of_srun_with_one_sentence(run: Path) -> None:
+def test_a_rank_that_fails_ends_all_of_srun_with_one_sentence_and_one_process_goes_on(
+    run: Path,
+) -> None:
     port = free_port()
     started = [
         subprocess.Popen(
@@ -97,6 +107,11 @@ def test_a_rank_that_fails_ends_all_of_srun_with_one_sentence(run: Path) -> None
     assert "error: out of memory with batch_size 8" in said[1]
     assert "error" not in said[0]
     assert "Traceback" not in said[0] + said[1]
+    left = torch.load(run / "models" / "failing" / "checkpoints" / "last.pt", weights_only=True)
+    assert left["learner"]["step"] == 2
+    alone(run, "failing")
+    alone(run, "alone")
+    assert_alike(run, "alone", "failing")
 
 
 def _as_srun(rank: int, port: str) -> dict[str, str]:

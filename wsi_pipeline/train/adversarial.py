@@ -44,13 +44,14 @@ def perturbation(
     ConfigError
         The network gives no gradient of its images.
     """
-    noise = normalised(_noise(images, keys)) * start
+    noise = Draws(keys, images.device).normal("adversarial", images[0].numel())
+    started = normalised(noise.reshape(images.shape)) * start
     with (
         predicting(network),
         torch.enable_grad(),
         torch.autocast(images.device.type, enabled=False),
     ):
-        moved = (images.detach().float() + noise).requires_grad_()
+        moved = (images.detach().float() + started).requires_grad_()
         surprise = (chosen * surprises(network(moved))).sum()
         if not surprise.requires_grad:
             raise ConfigError(
@@ -78,12 +79,3 @@ def predicting(network: Any) -> Generator[None]:  # noqa: ANN401
     finally:
         for part in training:
             part.training = True
-
-
-def _noise(images: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """Return standard normal numbers, float32 of the images' shape, from the keys."""
-    uniform = Draws(keys, images.device).uniform("adversarial", images[0].numel())
-    middle = (
-        2 * uniform - 1
-    ) + 2.0**-24  # exact: of the draw's step, as its ends are infinitely far out
-    return torch.erfinv(middle).reshape(images.shape) * 2**0.5

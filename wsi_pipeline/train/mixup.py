@@ -34,7 +34,7 @@ def partners(keys: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 def shares(keys: torch.Tensor, a: float, *, most: float = 1.0) -> torch.Tensor:
     """Return each tile's own share of its mixture, ``(B,)`` float32: Beta(a, a) times ``most``."""
-    uniform = Draws(keys, keys.device).uniform("mixup").double()
+    uniform = Draws(keys).uniform("mixup").double()
     upper = uniform > 0.5  # the distribution is symmetric about it
     lower = torch.where(upper, 1 - uniform, uniform)
     table = _quantiles(a, keys.device)

@@ -15,6 +15,8 @@ from wsi_pipeline.train.decoupling import form_of, penalties, reduced  # noqa: E
 from wsi_pipeline.train.loss_config import DecouplingForm, LossConfig  # noqa: E402
 from wsi_pipeline.train.losses import Loss  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = ("benign", "cancer")
 EQ2 = {
     "decoupling": {"benign": 0.0969, "cancer": 0.000698},

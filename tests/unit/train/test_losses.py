@@ -15,6 +15,8 @@ from wsi_pipeline.errors import ConfigError  # noqa: E402
 from wsi_pipeline.train.loss_config import LossConfig  # noqa: E402
 from wsi_pipeline.train.losses import Loss  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = ("benign", "cancer", "pen", "fold")
 
 SETTINGS = st.fixed_dictionaries(

@@ -19,6 +19,8 @@ from wsi_pipeline.train.mixup import (  # noqa: E402
     soft_labels,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 keys_lists = st.lists(st.integers(-(2**63), 2**63 - 2), min_size=1, max_size=20, unique=True)
 
 

@@ -1,7 +1,6 @@
 """Steps of a batch: clean, adversarial, mixup; each from the tiles' keys alone."""
 
 import copy
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -12,22 +11,14 @@ from torch import nn  # noqa: E402
 
 from wsi_pipeline.config import make_config  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
-from wsi_pipeline.train import adversarial  # noqa: E402
 from wsi_pipeline.train.adversarial import normalised, perturbation  # noqa: E402
 from wsi_pipeline.train.loss_config import LossConfig  # noqa: E402
 from wsi_pipeline.train.task import Task  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = ("benign", "cancer")
 TILES = 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Generator[None]:
-    """Small tensors are slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(*, logits: int = 1) -> Any:  # noqa: ANN401
@@ -218,19 +209,18 @@ def test_a_network_without_gradients_of_its_images_is_refused() -> None:
         list(task_of(adversarial=1.0).phases(Frozen(), *batch()))
 
 
-def test_the_noise_is_normal_and_finite_for_every_number_that_may_be_drawn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    images, _, _, keys = batch()
-    noise = adversarial._noise(images, keys)
-    assert abs(float(noise.mean())) < 0.1
-    assert float(noise.std()) == pytest.approx(1, abs=0.1)
-    ends = torch.tensor([0.0, 2**-24, 0.5, 1 - 2**-23, 1 - 2**-24])
-    monkeypatch.setattr("wsi_pipeline.train.adversarial.Draws.uniform", lambda *_: ends)
-    found = adversarial._noise(torch.zeros(1, 5), keys[:1])[0]
-    assert torch.isfinite(found).all()
-    assert found.tolist() == sorted(found.tolist())
-    assert found[0] == -found[-1]
+def test_every_start_is_a_number_whatever_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, targets, _, _ = batch()
+    chosen = torch.nn.functional.one_hot(targets, 2).float()
+    for bits in (0, -1, 2**63 - 1, -(2**63)):
+        drawn = torch.full((TILES, 3 * 6 * 6), bits)
+        monkeypatch.setattr(
+            "wsi_pipeline.augment.draws.Draws.bits",
+            lambda _, __, count, drawn=drawn: drawn[:, :count],
+        )
+        keys = torch.arange(TILES)
+        added = perturbation(network(), images, chosen, keys, length=1.0, start=1.0)
+        assert torch.isfinite(added).all()
 
 
 def test_directions_are_of_length_1_and_nothing_stays_nothing() -> None:

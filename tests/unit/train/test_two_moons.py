@@ -1,6 +1,5 @@
 """Gradient starvation: what is learned beside the easiest feature, with and without decoupling."""
 
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -12,12 +11,9 @@ from wsi_pipeline.train.loss_config import LossConfig  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def networks() -> Generator[dict[str, Any]]:
+def networks(one_thread: None) -> dict[str, Any]:  # noqa: ARG001  sums in one order
     """One network without and one with decoupling, else alike."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield {"plain": trained(LossConfig()), "decoupled": trained(LossConfig(decoupling=0.006))}
-    torch.set_num_threads(threads)
+    return {"plain": trained(LossConfig()), "decoupled": trained(LossConfig(decoupling=0.006))}
 
 
 def test_both_know_the_points_they_learned_and_others_like_them(networks: dict[str, Any]) -> None:
