@@ -1,6 +1,5 @@
 """Runs whose tables are invented: a page over any number of slides without cutting any."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tests.written_runs import Tiling, slide_record, slide_table, write_slides
 from wsi_pipeline.config import TileConfig
-from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.schema import CHANNELS, QC_COLUMNS, TILE_COLUMNS, Column
-from wsi_pipeline.stages.run_directory import (
-    RunDirectory,
-    SlideRecord,
-    write_record,
-    write_slides_table,
-)
-from wsi_pipeline.tables import table_of, write_table
+from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord
 
 TILE_PX, STRIDE_PX = 1024, 819
 SCANNERS, CENTRES = ("AT2", "S360", "Pannoramic"), ("north", "south")
@@ -37,79 +30,59 @@ LATER = (
 
 def write_run(folder: Path, *, slides: int, tiles: int, later: bool = True) -> RunDirectory:
     """Write a run of so many slides with so many tiles each, without pixels."""
-    run = RunDirectory(path=folder)
-    names = [f"slide_{number:04d}" for number in range(slides)]
-    records = [_record(name, number, tiles) for number, name in enumerate(names)]
+    records = [_record(f"slide_{number:04d}", number, tiles) for number in range(slides)]
+    made = (
+        (record, _table(record, number, tiles, later=later))
+        for number, record in enumerate(records)
+    )
+    run = write_slides(folder, made, TileConfig(store="none"))
     for number, record in enumerate(records):
-        columns = (*TILE_COLUMNS, *LATER) if later else TILE_COLUMNS
-        values = _values(record, number, tiles, later=later)
-        write_table(run.manifest(record.slide_id), table_of(columns, values), metadata={})
         _write_thumbnail(run.thumbnail(record.slide_id), number)
-        write_record(run, record)
-    write_slides_table(run, records)
-    config = TileConfig(store="none")
-    about = {
-        "schema_version": "1",
-        "config": config.model_dump(mode="json"),
-        "config_digest": config.digest(),
-        "versions": library_versions(),
-        "started": "2026-01-01T00:00:00+00:00",
-        "ended": "2026-01-01T01:00:00+00:00",
-    }
-    run.run_json.write_text(json.dumps(about))
     return run
 
 
 def _record(name: str, number: int, tiles: int) -> SlideRecord:
     side = (int(np.ceil(np.sqrt(tiles))) + 2) * STRIDE_PX
-    values = {
-        "patient_id": f"P{number // 2:03d}",
-        "scanner": SCANNERS[number % 3],
-        "centre": CENTRES[number // 2 % 2],
-        "tiles": tiles,
-        "tiles_unreadable": 0,
-        "format": "aperio",
-        "bounds_x": 0,
-        "bounds_y": 0,
-        "bounds_width": side,
-        "bounds_height": side,
-        "mpp": 0.25,
-        "tissue_share": 0.4,
-        "stored_bytes": tiles * 150_000,
-        "size_bytes": tiles * 100_000 + number,
-        "source_crc32c": number,
-        "fingerprint": f"{number:064x}",
-        "seconds": tiles / 10,
-    }
-    return SlideRecord(slide_id=name, path=f"/slides/{name}.svs", status="done", values=values)
+    return slide_record(
+        name,
+        number,
+        tiles=tiles,
+        patient_id=f"P{number // 2:03d}",
+        scanner=SCANNERS[number % 3],
+        centre=CENTRES[number // 2 % 2],
+        format="aperio",
+        bounds_x=0,
+        bounds_y=0,
+        bounds_width=side,
+        bounds_height=side,
+        mpp=0.25,
+        tissue_share=0.4,
+        stored_bytes=tiles * 150_000,
+        size_bytes=tiles * 100_000 + number,
+        seconds=tiles / 10,
+    )
 
 
-def _values(record: SlideRecord, number: int, tiles: int, *, later: bool) -> dict[str, Any]:
+def _table(record: SlideRecord, number: int, tiles: int, *, later: bool) -> pa.Table:
     random = np.random.default_rng([2026, number])
     across = int(np.ceil(np.sqrt(tiles)))
-    columns, rows = np.arange(tiles) % across, np.arange(tiles) // across
-    smooth = _hills(random, across)[rows, columns]
+    tiling = Tiling(
+        across=across, tiles=tiles, tile_px=TILE_PX, stride_px=STRIDE_PX, margin_px=STRIDE_PX
+    )
+    smooth = _hills(random, across)[tiling.places]
     sharp = np.exp(3 + 2 * (number % 3) + smooth + random.normal(0, 0.4, tiles))
     colours = {f"{name}_mean": 150 + 30 * smooth + random.normal(0, 9, tiles) for name in CHANNELS}
     values: dict[str, Any] = {
-        "slide_id": [record.slide_id] * tiles,
-        "tile": np.arange(tiles),
-        "x": (columns + 1) * STRIDE_PX,
-        "y": (rows + 1) * STRIDE_PX,
-        "width": np.full(tiles, TILE_PX),
-        "height": np.full(tiles, TILE_PX),
-        "level": np.zeros(tiles, np.int8),
         "mpp": np.full(tiles, 0.25),
         "tissue": np.clip(0.9 + 0.5 * smooth + random.normal(0, 0.05, tiles), 0.25, 1),
-        "status": ["ok"] * tiles,
-        "reason": [None] * tiles,
         "crc32c": random.integers(0, 2**32, tiles),
         "laplacian_var": sharp,
         **colours,
     }
-    if later:
-        values |= _later(record, number, smooth, random)
-    return values
+    if not later:
+        return slide_table(record.slide_id, tiling, values)
+    values |= _later(record, number, smooth, random)
+    return slide_table(record.slide_id, tiling, values, columns=(*TILE_COLUMNS, *LATER))
 
 
 def _later(

@@ -52,19 +52,21 @@ def test_the_blocks_of_a_page_run_one_after_another(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: tuple[Path, Ended]
 ) -> None:
     monkeypatch.setenv("MADE", str(demo[0] / "DIR"))
-    if page.name == "README.md" and page.parent == ROOT:
-        _run(Block(kind="bash", text=_PREPARE_README, reason=None), tmp_path, {})
     monkeypatch.chdir(tmp_path)
+    todo = [block for block in blocks(page) if block.reason is None]
+    if page.name == "README.md" and page.parent == ROOT:
+        todo.insert(0, Block(kind="bash", text=_PREPARE_README, reason=None))
     names: dict[str, Any] = {"__name__": "docs"}
-    for block in blocks(page):
-        if block.reason is None:
-            _run(block, tmp_path, names)
+    for block in todo:
+        code, said = _run(block, tmp_path, names)
+        assert code == 0, f"{block.text}\n{said}"
 
 
-def _run(block: Block, folder: Path, names: dict[str, Any]) -> None:
+def _run(block: Block, folder: Path, names: dict[str, Any]) -> tuple[int, str]:
+    """Return how a block ended and what it said; Python's asserts are in its text."""
     if block.kind == "python":
         exec(compile(block.text, "<documentation>", "exec"), names)  # noqa: S102  our own pages
-        return
+        return 0, ""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     answer = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", _DEMO.sub(r'cp -r "$MADE" \1', block.text)],  # noqa: S607
@@ -74,7 +76,7 @@ def _run(block: Block, folder: Path, names: dict[str, Any]) -> None:
         text=True,
         check=False,
     )
-    assert answer.returncode == 0, f"{block.text}\n{answer.stdout}\n{answer.stderr}"
+    return answer.returncode, f"{answer.stdout}\n{answer.stderr}"
 
 
 _PREPARE_README = """

@@ -10,7 +10,7 @@ from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.labels.rules import LabelConfig
 from wsi_pipeline.run import pool_on
-from wsi_pipeline.stages.group_comparison import Comparison, compare_groups
+from wsi_pipeline.stages.compare import Comparison, compare_groups
 from wsi_pipeline.stages.import_tiles import ImportConfig, ImportOutcome
 from wsi_pipeline.stages.import_tiles import import_tiles as import_on
 from wsi_pipeline.stages.label import LabelOutcome, label_run
@@ -48,7 +48,7 @@ def qc(
 def compare(
     run_path: str | Path, config: CompareConfig, *, cluster: Cluster | None = None
 ) -> Comparison:
-    """Compare groups of tiles; see ``stages.group_comparison.compare_groups``. Workers find stain vectors."""
+    """Compare groups of tiles; see ``stages.compare.compare_groups``. Workers find stain vectors."""
     with pool_on(cluster) as pool:
         return compare_groups(run_path, config, pool=pool)
 

@@ -15,17 +15,15 @@ from typing import Any, Literal
 
 import torch
 
-from wsi_pipeline.config import make_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.train.checkpoint import read_checkpoint
-from wsi_pipeline.train.config import TrainConfig, WorkConfig
+from wsi_pipeline.train.config import TrainConfig, WorkConfig, train_configs
 from wsi_pipeline.train.loop import Job
 from wsi_pipeline.train.loop import train as train_on
 from wsi_pipeline.train.model import Network, make_model
-from wsi_pipeline.train.model_config import ModelConfig
 from wsi_pipeline.train.model_directory import (
     ModelDirectory,
     check_same,
@@ -145,8 +143,19 @@ def plan(run: str | Path, config: TrainConfig, work: WorkConfig | None = None) -
     )
 
 
-def load_network(directory: ModelDirectory | str | Path) -> tuple[Network, tuple[str, ...]]:
-    """Return a trained network with its best weights, in evaluation mode, and its classes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A network with its best weights, and what it was trained by."""
+
+    network: Network
+    """In evaluation mode; takes uint8 tiles of any side."""
+    classes: tuple[str, ...]
+    """In order of their number."""
+    config: TrainConfig
+
+
+def load_network(directory: ModelDirectory | str | Path) -> Trained:
+    """Return a trained network.
 
     Parameters
     ----------
@@ -168,11 +177,11 @@ def load_network(directory: ModelDirectory | str | Path) -> tuple[Network, tuple
             f"{directory.path}: expected a model that was trained, it has no {directory.best.name}; run "
             "wsi-pipeline train first"
         )
-    settings = make_config(ModelConfig, content["settings"]["model"])
+    config, _ = train_configs(content["settings"])
     classes = tuple(content["classes"])
-    network = make_model(settings, len(classes), fresh=False)
+    network = make_model(config.model, len(classes), fresh=False)
     network.load_state_dict(content["network"])
-    return network.eval(), classes
+    return Trained(network=network.eval(), classes=classes, config=config)
 
 
 @contextmanager

@@ -12,21 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tests.benchmarks.measure import Plan, Result, Usage, judged, usage_of
 from tests.benchmarks.peers import PLACE
+from tests.written_runs import Tiling, slide_record, slide_table, write_slides
 from wsi_pipeline.config import TileConfig
-from wsi_pipeline.schema import CHANNELS, METRIC_COLUMNS, SCHEMA_VERSION, TILE_COLUMNS
-from wsi_pipeline.stages.run_directory import (
-    RunDirectory,
-    SlideRecord,
-    now,
-    publish_slides_table,
-    write_record,
-    write_run_json,
-)
-from wsi_pipeline.tables import table_of, write_table
+from wsi_pipeline.schema import CHANNELS, METRIC_COLUMNS
+from wsi_pipeline.stages.run_directory import SlideRecord
 
 ALL_BAR_S, MEMORY_BAR_MIB = 60.0, 4096.0
 STRIDE_PX, SIDE_PX = 819, 1024
@@ -98,67 +92,51 @@ def _steps(annotations: Path) -> dict[str, list[str]]:
 
 def make_run(folder: Path, load: Load) -> tuple[Path, Path]:
     """Make a run that stores no pixels, and annotations of it; return both folders."""
-    run = RunDirectory(path=folder / "RUN")
     annotations = folder / "annotations"
     annotations.mkdir(parents=True)
-    write_run_json(run, CONFIG, started=now(), ended=now())
+    tiles = load.across * load.down
+    tiling = Tiling(across=load.across, tiles=tiles, tile_px=SIDE_PX, stride_px=STRIDE_PX)
+    slides = ((_record(number, load), _table(number, tiling)) for number in range(load.slides))
+    run = write_slides(folder / "RUN", slides, CONFIG)
     for number in range(load.slides):
-        record = _record(number, load)
-        write_record(run, record)
-        table = table_of(TILE_COLUMNS, _rows(record.slide_id, number, load))
-        metadata = {"schema_version": SCHEMA_VERSION, "config_digest": CONFIG.digest()}
-        write_table(run.manifest(record.slide_id), table, metadata=metadata)
         text = json.dumps(_annotations(number, load))
-        (annotations / f"{record.slide_id}.geojson").write_text(text, encoding="utf-8")
-    publish_slides_table(run)
+        (annotations / f"{_name(number)}.geojson").write_text(text, encoding="utf-8")
     return run.path, annotations
+
+
+def _name(number: int) -> str:
+    return f"slide_{number:04d}"
 
 
 def _record(number: int, load: Load) -> SlideRecord:
     """Return a slide of two scanners and four centres; two slides are of one patient."""
     width, height = load.across * STRIDE_PX, load.down * STRIDE_PX
-    values: dict[str, Any] = {
-        "tiles": load.across * load.down,
-        "width": width,
-        "height": height,
-        "bounds_x": 0,
-        "bounds_y": 0,
-        "bounds_width": width,
-        "bounds_height": height,
-        "mpp_x": 0.25,
-        "mpp_y": 0.25,
-        "patient_id": f"P{number // 2}",
-        "scanner": "AB"[number % 2],
-        "centre": f"C{number // 2 % 4}",
-        "size_bytes": 1_000_000 + number,
-        "mtime_ns": 0,
-        "fingerprint": f"{number:064x}",
-        "source_crc32c": number,
-        "config_digest": CONFIG.digest(),
-        "mpp_note": "from the file",
-    }
-    return SlideRecord(
-        slide_id=f"slide_{number:04d}",
-        path=f"slide_{number:04d}.svs",
-        status="done",
-        values=values,
+    return slide_record(
+        _name(number),
+        number,
+        tiles=load.across * load.down,
+        width=width,
+        height=height,
+        bounds_x=0,
+        bounds_y=0,
+        bounds_width=width,
+        bounds_height=height,
+        mpp_x=0.25,
+        mpp_y=0.25,
+        patient_id=f"P{number // 2}",
+        scanner="AB"[number % 2],
+        centre=f"C{number // 2 % 4}",
+        config_digest=CONFIG.digest(),
+        mpp_note="from the file",
     )
 
 
-def _rows(slide_id: str, number: int, load: Load) -> dict[str, Any]:
+def _table(number: int, tiling: Tiling) -> pa.Table:
     rng = np.random.default_rng(number)
-    tiles = load.across * load.down
-    y, x = np.divmod(np.arange(tiles), load.across) * np.array(STRIDE_PX)
-    where = {"x": x, "y": y, "width": np.full(tiles, SIDE_PX), "height": np.full(tiles, SIDE_PX)}
-    fixed = {
-        "slide_id": [slide_id] * tiles,
-        "tile": np.arange(tiles),
-        "level": np.zeros(tiles, np.int8),
-        "mpp": np.full(tiles, 0.25, np.float32),
-        "tissue": rng.uniform(0.3, 1.0, tiles).astype(np.float32),
-        "status": ["ok"] * tiles,
-    }
-    return {**fixed, **where, **_metrics(rng, tiles, sharp=number % 2 == 0)}
+    tissue = rng.uniform(0.3, 1.0, tiling.tiles).astype(np.float32)
+    fixed = {"mpp": np.full(tiling.tiles, 0.25, np.float32), "tissue": tissue}
+    metrics = _metrics(rng, tiling.tiles, sharp=number % 2 == 0)
+    return slide_table(_name(number), tiling, {**fixed, **metrics})
 
 
 def _metrics(rng: np.random.Generator, tiles: int, *, sharp: bool) -> dict[str, NDArray[Any]]:

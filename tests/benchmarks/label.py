@@ -10,25 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import tifffile
 
 from tests.benchmarks.measure import Plan, Result, figures_of, judged
 from tests.benchmarks.peers import PLACE
+from tests.written_runs import Tiling, slide_record, slide_table, write_slides
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.files import make_folder
 from wsi_pipeline.geometry import Box, Boxes, Size
 from wsi_pipeline.labels.annotated import SlideFrame, annotated
 from wsi_pipeline.labels.rules import LabelConfig
+from wsi_pipeline.manifest import manifest_files
 from wsi_pipeline.schema import TILE_COLUMNS
 from wsi_pipeline.stages.label import label_run
-from wsi_pipeline.stages.run_directory import (
-    RunDirectory,
-    SlideRecord,
-    now,
-    write_record,
-    write_run_json,
-)
-from wsi_pipeline.tables import table_of, write_table
+from wsi_pipeline.stages.run_directory import SlideRecord
 
 SHAPES_BAR_S, ROWS_BAR_S, MEMORY_BAR_MIB = 10.0, 60.0, 4096.0
 CORNERS = 60
@@ -189,29 +185,24 @@ def draw_mask(path: Path, canvas0: Size, scale: int) -> Size:
 
 def make_run(path: Path, load: Load) -> None:
     """Write records and manifests of a run without pixels, and its drawings beside it."""
-    run, config = RunDirectory(path=path), TileConfig()
-    tiles = grid(load.slide_across, load.slide_down)
-    size0 = frame_of(tiles).canvas0
+    boxes0 = grid(load.slide_across, load.slide_down)
+    run = write_slides(path, _slides(load, frame_of(boxes0).canvas0), TileConfig())
     make_folder(path.parent / "drawings")
-    write_run_json(run, config, started=now(), ended=now())
+    for number, name in enumerate(manifest_files(run.path)):
+        draw_shapes(path.parent / "drawings" / f"{name}.geojson", 100, boxes0, seed=number)
+
+
+def _slides(load: Load, size0: Size) -> Iterator[tuple[SlideRecord, pa.Table]]:
+    tiles = load.slide_across * load.slide_down
+    tiling = Tiling(across=load.slide_across, tiles=tiles, tile_px=_SIDE, stride_px=_STRIDE)
+    size = {"width": size0.width, "height": size0.height}
+    metrics = [column.name for column in TILE_COLUMNS if str(column.type) == "float"]
     rng = np.random.default_rng(4)
     for number in range(load.slides):
         slide_id = f"slide-{number:04d}"
-        values = {"tiles": len(tiles), "width": size0.width, "height": size0.height}
-        record = SlideRecord(
-            slide_id=slide_id, path=f"{slide_id}.svs", status="done", values=values
-        )
-        write_record(run, record)
-        columns = {
-            column.name: rng.random(len(tiles))
-            for column in TILE_COLUMNS
-            if str(column.type) == "float"
-        }
-        columns |= dict(zip(("x", "y", "width", "height"), tiles.T, strict=True))
-        words = {"slide_id": [slide_id] * len(tiles), "status": ["ok"] * len(tiles)}
-        table = table_of(TILE_COLUMNS, {"tile": np.arange(len(tiles)), **columns, **words})
-        write_table(run.manifest(slide_id), table, metadata={"config_digest": config.digest()})
-        draw_shapes(path.parent / "drawings" / f"{slide_id}.geojson", 100, tiles, seed=number)
+        drawn = {name: rng.random(tiles) for name in metrics}
+        record = slide_record(slide_id, number, tiles=tiles, **size)
+        yield record, slide_table(slide_id, tiling, drawn)
 
 
 def main(run_path: str, drawings: str) -> None:

@@ -27,8 +27,8 @@ REAL = (
     "ome_tiff_he.ome.tif",
 )
 REAL_SLIDES = Path(__file__).resolve().parents[3] / "shared" / "slides"
-TILES_UM = (48, 96)
-"""Sides of tiles: about 280 and 70 tiles of a drawn slide."""
+TILES_UM = (48, 96, 128)
+"""Sides of tiles: about 280, 70 and 40 tiles of a drawn slide."""
 
 _GLASS = (243, 242, 245)
 _COMMAND = "python -m tests.benchmarks alike"
@@ -91,7 +91,7 @@ def write_slides(folder: Path, *, drawn: int, real: Sequence[str]) -> None:
     """Write drawn slides and real ones, and copies of real ones and of every seventh that is drawn."""
     for number in range(drawn):
         size = Size(width=2000 + 100 * (number % 3), height=1500 + 80 * (number % 4))
-        rgb = draw_slide(size, seed=[99, number]).rgb
+        rgb = draw_slide(size, seed=[99, number], tumours=number % 3).rgb
         _write(
             folder, f"drawn{number}", {"original": rgb, **(copies(rgb) if number % 7 == 0 else {})}
         )
@@ -127,10 +127,20 @@ def copies(rgb: Rgb) -> dict[str, Rgb]:
         "half the resolution": np.asarray(
             cv2.resize(rgb, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         ),
+        "another scanner": _rescanned(rgb),
         "turned by 5 degrees": np.asarray(
             cv2.warpAffine(rgb, turn, (width, height), borderValue=_GLASS)
         ),
     }
+
+
+def _rescanned(rgb: Rgb) -> Rgb:
+    """Return the slide as of another scanner: other primaries, contrast, focus, place and noise."""
+    mixing = np.array([[0.88, 0.09, 0.03], [0.05, 0.9, 0.05], [0.02, 0.1, 0.88]])
+    other = 255 * (rgb[14:, 20:] / 255 @ mixing.T) ** np.array([1.15, 1.1, 1.25])
+    noise = np.random.default_rng(1).normal(0, 4, other.shape)
+    soft = np.asarray(cv2.GaussianBlur(other, (0, 0), 1.2)) + noise
+    return np.asarray(np.clip(np.round(soft), 0, 255), np.uint8)
 
 
 def compared(

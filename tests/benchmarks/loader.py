@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from tests.benchmarks import loader_gpu
 from tests.benchmarks.loader_subject import Subject, large_run, made
 from tests.benchmarks.loading import BATCH, CORES
 from tests.benchmarks.measure import (
@@ -18,7 +19,7 @@ from tests.benchmarks.measure import (
     judged,
     not_measured,
 )
-from tests.benchmarks.peers import LOADERS, ROOT, PeerMissingError, environment
+from tests.benchmarks.peers import ANNBATCH, LOADERS, ROOT, PeerMissingError, environment
 
 ROOFLINE_BAR, PEER_BAR, BEST_BAR, FLAT_BAR = 0.90, 1.0, 1.3, 0.95
 START_BAR_S, ORDER_BAR_MB, GROWTH_BAR = 5.0, 200.0, 1.05
@@ -33,8 +34,8 @@ QUICK = (
     Subject(tile_size=256, tiles=1_024),
 )
 OWN = "its own worker processes"
-PEERS = ("ImageFolder", "plain zarr[i]", "WebDataset", "MosaicML Streaming", "litdata", OWN)
-_NO_GPU = "no CUDA device here; the loader does not decode on one yet"
+ANN = "annbatch"
+PEERS = ("ImageFolder", "plain zarr[i]", "WebDataset", "MosaicML Streaming", "litdata", ANN, OWN)
 _SCRIPT = Path(__file__).with_name("loader_peers.py")
 
 
@@ -44,7 +45,7 @@ def run(plan: Plan) -> Iterator[Result]:
         yield from _against_decoding(subject, plan)
         yield from _against_peers(subject, plan)
     yield from _growth(plan)
-    yield from _not_here(plan)
+    yield from loader_gpu.run(plan)
 
 
 def _against_decoding(subject: Subject, plan: Plan) -> Iterator[Result]:
@@ -80,7 +81,7 @@ _Turns: TypeAlias = Sequence[Mapping[str, Mapping[str, float]]]
 
 
 def _ratios(
-    name: str, turns: _Turns, sides: tuple[str, str], *, bar: float | None
+    name: str, turns: _Turns, sides: tuple[str, str], *, bar: float | None, told_too: str = ""
 ) -> Iterator[Result]:
     """Yield by how much a side is quicker than another, and how much less processor time it takes.
 
@@ -89,12 +90,12 @@ def _ratios(
     side, other = sides
     rates = [(turn[side]["tiles_per_s"], turn[other]["tiles_per_s"]) for turn in turns]
     told = ", ".join(f"{ours:.0f} and {theirs:.0f}" for ours, theirs in rates)
-    against = f"{other}; tiles a second on {CORES} cores: {told}"
+    against = f"{other}{told_too}; tiles a second on {CORES} cores: {told}"
     ratios = [ours / theirs for ours, theirs in rates]
     yield judged(name, ratios, bar=bar, bound="at least", against=against)
     cpu = [(turn[side]["cpu_ms"], turn[other]["cpu_ms"]) for turn in turns]
     told = ", ".join(f"{ours:.3f} and {theirs:.3f}" for ours, theirs in cpu)
-    against = f"{other}; CPU ms a tile: {told}"
+    against = f"{other}{told_too}; CPU ms a tile: {told}"
     ratios = [theirs / ours for ours, theirs in cpu]
     yield judged(f"{name}, by CPU", ratios, bar=bar, bound="at least", against=against)
 
@@ -110,11 +111,12 @@ def _against_peers(subject: Subject, plan: Plan) -> Iterator[Result]:
     for peer in wanted:
         if all(peer in turn for turn in turns):
             bar = None if peer == OWN else PEER_BAR
-            yield from _ratios(names[peer], turns, ("ours", peer), bar=bar)
+            other_bytes = _bytes_of(place) if peer == ANN else ""
+            yield from _ratios(names[peer], turns, ("ours", peer), bar=bar, told_too=other_bytes)
         else:
-            yield not_measured(names[peer], reason=_failures[peer], bar=PEER_BAR)
+            yield not_measured(names[peer], reason=_failures[peer], bar=PEER_BAR, bound="at least")
     others = set(turns[0]) - {"ours", OWN}
-    if all(others <= turn.keys() for turn in turns) and others:
+    if plan.wants(best) and all(others <= turn.keys() for turn in turns) and others:
         quickest = [
             {
                 **turn,
@@ -123,6 +125,15 @@ def _against_peers(subject: Subject, plan: Plan) -> Iterator[Result]:
             for turn in turns
         ]
         yield from _ratios(best, quickest, ("ours", "best"), bar=BEST_BAR)
+
+
+def _bytes_of(place: Path) -> str:
+    """Return in words what annbatch reads, which is not JPEG."""
+    sizes = [
+        sum(path.stat().st_size for path in (place / name).rglob("*") if path.is_file())
+        for name in ("annbatch.zarr", "images")
+    ]
+    return f", of raw pixels in zstd: {sizes[0] / max(1, sizes[1]):.1f} times the bytes"
 
 
 _failures: dict[str, str] = {}
@@ -141,7 +152,8 @@ def _turn(place: Path, wanted: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def _peer(name: str, place: Path) -> dict[str, float]:
-    python = environment("loaders", LOADERS) / "python"
+    programs = environment(ANN, ANNBATCH) if name == ANN else environment("loaders", LOADERS)
+    python = programs / "python"
     command = [str(python), str(_SCRIPT), name, str(place), str(BATCH), str(CORES)]
     ended = subprocess.run(command, capture_output=True, check=True, cwd=ROOT, timeout=300)
     figures: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
@@ -150,20 +162,20 @@ def _peer(name: str, place: Path) -> dict[str, float]:
 
 def _growth(plan: Plan) -> Iterator[Result]:
     """Yield what a run's size costs."""
-    start, order = (
-        "loader: start to first batch, 4.7 million tiles",
-        "loader: memory of their order",
-    )
-    if plan.wants(start) or plan.wants(order):
+    start = "loader: start to first batch, 4.7 million tiles"
+    order = "loader: memory of their order"
+    peak = "loader: peak memory while they are chosen and ordered, above imports"
+    if any(map(plan.wants, (start, order, peak))):
         tiles = 100_000 if plan.quick else 4_704_000
         turns = [figures_of("loading", "start", str(large_run(tiles))) for _ in range(plan.runs)]
         first = turns[0]
         told = f"{first['tiles']:.0f} tiles; {first['cpu_s']:.1f} CPU s"
-        told += f"; peak above imports {first['peak_mb']:.0f} MB"
         seconds = [turn["seconds"] for turn in turns]
         yield judged(start, seconds, bar=START_BAR_S, unit="s", against=told)
         kept = [turn["order_mb"] for turn in turns]
         yield judged(order, kept, bar=ORDER_BAR_MB, unit="MB", against=told)
+        most = [turn["peak_mb"] for turn in turns]
+        yield judged(peak, most, bar=ORDER_BAR_MB, unit="MB", against=told)
     flat = "loader: rate with 1 million tiles against 10 thousand"
     if plan.wants(flat):
         count = "512" if plan.quick else "3072"  # twice that is less than the small run
@@ -182,20 +194,3 @@ def _growth(plan: Plan) -> Iterator[Result]:
         ratios = [each["tenth_mb"] / each["second_mb"] for each in figures]
         told = f"{figures[0]['second_mb']:.0f} MB after the second"
         yield judged(grown, ratios, bar=GROWTH_BAR, against=told)
-
-
-def _not_here(plan: Plan) -> Iterator[Result]:
-    """Yield what needs another machine or cannot be compared."""
-    reasons = {
-        "loader: against annbatch": (
-            PEER_BAR,
-            "it reads arrays through zarrs, which knows no JPEG",
-        ),
-        "loader: EfficientNet-b0 at 224 against resident batches, CPU decode": (0.95, _NO_GPU),
-        "loader: EfficientNet-b0 at 224 against resident batches, GPU decode": (0.95, _NO_GPU),
-        "loader: share of time that the GPU waits, CPU decode": (0.05, _NO_GPU),
-        "loader: share of time that the GPU waits, GPU decode": (0.05, _NO_GPU),
-    }
-    for name, (bar, reason) in reasons.items():
-        if plan.wants(name):
-            yield not_measured(name, reason=reason, bar=bar)

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 MDS_BYTES = 1 << 26
+ANNBATCH_ROWS = 32
+"""Rows that it reads together, as in its documentation's examples."""
+ANNBATCH_SHARD_BYTES = 1 << 30
+"""As its own writer has it."""
 
 
 def main(name: str, folder: Path, batch: int, workers: int) -> dict[str, float]:
@@ -41,9 +45,14 @@ def _cpu_s() -> float:
 def _pass(loader: Iterable[Any]) -> int:
     count = 0
     for item in loader:
-        images = item[0] if isinstance(item, (tuple, list)) else getattr(item, "images", item)
-        count += len(images)
+        count += len(_images(item))
     return count
+
+
+def _images(item: Any) -> Any:  # noqa: ANN401
+    if isinstance(item, dict):
+        return item["X"]
+    return item[0] if isinstance(item, (tuple, list)) else getattr(item, "images", item)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -159,6 +168,47 @@ def litdata(folder: Path, batch: int, workers: int) -> Any:  # noqa: ANN401
     )
 
 
+def annbatch(folder: Path, batch: int, workers: int) -> Any:  # noqa: ANN401
+    """annbatch over its own kind of store: raw pixels in zstd, as many rows a chunk as it reads together.
+
+    It knows no JPEG. By its advice zarrs reads in threads, without worker processes, slices of 32 rows.
+    """
+    zarr = importlib.import_module("zarr")
+    zarr.config.set(
+        {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": workers}
+    )
+    out = folder / "annbatch.zarr"
+    if not out.exists():
+        _write_pixels(_files(folder), out)
+    array = zarr.open_array(out, mode="r")
+    loader = importlib.import_module("annbatch").Loader(
+        batch_size=batch,
+        chunk_size=ANNBATCH_ROWS,
+        preload_nchunks=max(batch // ANNBATCH_ROWS, min(256, array.shape[0] // ANNBATCH_ROWS // 2)),
+        shuffle=True,
+        preload_to_gpu=False,
+    )
+    return loader.add_dataset(array)
+
+
+def _write_pixels(files: list[Path], out: Path) -> None:
+    zarr = importlib.import_module("zarr")
+    numpy = importlib.import_module("numpy")
+    first = numpy.asarray(_opened(str(files[0])))
+    shard = ANNBATCH_ROWS * max(1, ANNBATCH_SHARD_BYTES // (first.nbytes * ANNBATCH_ROWS))
+    array = zarr.create_array(
+        out.with_suffix(".new"),
+        shape=(len(files), *first.shape),
+        chunks=(ANNBATCH_ROWS, *first.shape),
+        shards=(shard, *first.shape),
+        dtype="uint8",
+    )
+    for begin in range(0, len(files), shard):
+        part = files[begin : begin + shard]
+        array[begin : begin + len(part)] = numpy.stack([_opened(str(path)) for path in part])
+    out.with_suffix(".new").rename(out)
+
+
 def this_package(folder: Path, batch: int, workers: int) -> Any:  # noqa: ANN401
     """This package's loader in worker processes, as the others."""
     dataset = importlib.import_module("wsi_pipeline.loader.dataset")
@@ -173,6 +223,7 @@ PEERS: dict[str, Callable[[Path, int, int], Any]] = {
     "WebDataset": webdataset,
     "MosaicML Streaming": mosaic,
     "litdata": litdata,
+    "annbatch": annbatch,
     "its own worker processes": this_package,
 }
 

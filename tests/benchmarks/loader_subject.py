@@ -15,7 +15,7 @@ from tests.benchmarks.subjects import seamless_tissue
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.store.codec import encode_tile
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout
-from wsi_pipeline.store.writer import open_group, publish_array, write_shard
+from wsi_pipeline.store.writer import checksum, open_group, publish_array, write_shard
 
 CODEC = "jpeg:90"
 SLIDE_TILES = 7_840
@@ -70,11 +70,13 @@ def write_run(folder: Path, chunks: list[bytes], *, tile_size: int, slides: int)
     for shard in range(-(-len(chunks) // SHARD_TILES)):
         write_shard(first, shard, chunks[shard * SHARD_TILES : (shard + 1) * SHARD_TILES])
     publish_array(first, ArrayLayout(tiles=len(chunks), tile_size=tile_size, codec=CODEC))
+    sums = pa.array([checksum(chunk) for chunk in chunks], pa.uint32())
     for number in range(slides):
         name = f"slide_{number:04d}"
         if number:
             (store / name).symlink_to(first.name)
-        pq.write_table(_manifest(name, len(chunks)), folder / "manifest" / f"{name}.parquet")
+        rows = _manifest(name, len(chunks)).append_column("crc32c", sums)
+        pq.write_table(rows, folder / "manifest" / f"{name}.parquet")
 
 
 def _manifest(slide_id: str, tiles: int) -> pa.Table:

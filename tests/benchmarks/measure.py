@@ -105,9 +105,11 @@ def judged(
     )
 
 
-def not_measured(name: str, *, reason: str, bar: float | None = None) -> Result:
+def not_measured(
+    name: str, *, reason: str, bar: float | None = None, bound: Bound = "at most"
+) -> Result:
     """Return a result that could not be had here, and why."""
-    return Result(name=name, value=None, bar=bar, against=reason)
+    return Result(name=name, value=None, bar=bar, bound=bound, against=reason)
 
 
 def report(results: Sequence[Result]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from tests.benchmarks.measure import Plan, Result, Usage, judged, usage_of
 from tests.benchmarks.peers import PLACE
-from tests.pipeline.written_runs import WrittenSlide, write_run
+from tests.written_runs import WrittenSlide, write_run
 from wsi_pipeline.labels.draw import FREE, draw, imbalance, keys_of, random_parts
 
 SPLIT_BAR_S, MEMORY_BAR_MIB = 10.0, 1024.0

@@ -17,7 +17,7 @@ import timm
 import torch
 
 from wsi_pipeline.loader.batch import Batch
-from wsi_pipeline.loader.dataset import TensorBatch, tensors_of
+from wsi_pipeline.loader.tensors import TensorBatch, tensors_of
 from wsi_pipeline.loader.world import World
 from wsi_pipeline.train.config import train_configs
 from wsi_pipeline.train.history import History

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import loader, loader_subject, loading
+from tests.benchmarks import feeding, loader_gpu, loader_subject, loading
 from tests.benchmarks.measure import Plan
 from wsi_pipeline.loader.tiles import TileLoader
 
@@ -53,7 +53,30 @@ def test_slides_of_a_large_run_are_one_by_links(
     assert len(list(tiles)) == 6
 
 
-def test_what_is_not_measured_says_why() -> None:
-    found = list(loader._not_here(Plan()))
-    assert all(each.value is None and each.holds is None and each.against for each in found)
-    assert sum("GPU" in each.name or "EfficientNet" in each.name for each in found) == 4
+def test_without_a_device_it_is_said_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_gpu, "lacking", lambda decoder: f"no {decoder}")
+    found = list(loader_gpu.run(Plan()))
+    assert len(found) == 4
+    assert all(each.value is None and each.holds is None for each in found)
+    assert [each.against for each in found] == ["no cpu", "no cpu", "no cuda", "no cuda"]
+
+
+def test_with_a_device_rates_and_waiting_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"fed_per_s": 90.0, "resident_per_s": 100.0, "waited": 0.04}
+    monkeypatch.setattr(loader_gpu, "lacking", lambda _: "")
+    monkeypatch.setattr(loader_gpu, "made", lambda _: Path("SUBJECT"))
+    monkeypatch.setattr(loader_gpu, "_device", lambda: "a device")
+    monkeypatch.setattr(loader_gpu, "figures_of", lambda *_: figures)
+    fed, waited, *_ = loader_gpu.run(Plan())
+    assert (fed.value, fed.holds, waited.value, waited.holds) == (0.9, False, 0.04, True)
+
+
+def test_a_network_is_fed_and_timed(subject: loader_subject.Subject) -> None:
+    for name in ("torch", "timm"):
+        pytest.importorskip(name, reason="needs the extra train")
+    place = loader_subject.made(loader_subject.Subject(tile_size=256, tiles=16))
+    assert subject.tiles
+    figures = feeding.main(place, "cpu", "cpu", 1, batch=2)
+    assert figures["resident_per_s"] > 0
+    assert figures["fed_per_s"] > 0
+    assert 0 <= figures["waited"] < 1

@@ -24,6 +24,7 @@ from tests.pipeline.runs import (
 )
 from wsi_pipeline import __version__
 from wsi_pipeline.cli.app import app
+from wsi_pipeline.stages.split_audit import audit_split
 from wsi_pipeline.stages.verify import verify_run
 
 SETTINGS = ("--tile-size", "128")
@@ -276,6 +277,13 @@ def test_the_demo_ends_well_and_names_files_that_are_there(demo: tuple[Path, End
     assert len(list((run / "overlays").iterdir())) == len(slides_of(run)) == 12
     assert "wrong" not in ended.err
     assert verify_run(run).findings == ()
+
+
+def test_no_two_slides_of_the_demo_are_called_alike(demo: tuple[Path, Ended]) -> None:
+    found = audit_split(demo[0] / "DIR" / "RUN")
+    assert "slides that look alike" in found.checked
+    assert not [text for text in found.unchecked if text.startswith("slides that look alike")]
+    assert found.findings == ()
 
 
 def test_the_demo_again_ends_well_and_cuts_nothing_anew(

@@ -1,110 +1,178 @@
-"""``compare-backends``: the same tiles through every backend, what differs, and every message."""
+"""Scanners that differ in sharpness, and centres that do not, are told apart with numbers and figures."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
+from scipy.stats import ks_2samp, wasserstein_distance
 
-from tests.pipeline.runs import Command, destroy_native_tiles
-from tests.unit.slides.test_deep_pictures import dicom as write_radiograph
-from tests.writers.codings import DEFLATE, jpeg
-from tests.writers.czi import write_czi
-from tests.writers.mrxs import Camera, write_mrxs
-from tests.writers.pixels import pyramid, tissue
-from tests.writers.tiff import write_generic, write_svs
+from tests.pipeline.runs import Command, manifest, tile
+from wsi_pipeline.config import TileConfig, make_config
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.geometry import Rgb, Size
+from wsi_pipeline.labels.comparison_config import CompareConfig
+from wsi_pipeline.slides.drawn import draw_slide, write_pyramid
+from wsi_pipeline.stages.compare import Comparison, compare_groups
 
-LEVELS = pyramid(tissue(704, 528), 4, 16)
-
-
-def test_backends_that_agree_say_so_with_their_speeds(wsi: Command, tmp_path: Path) -> None:
-    path = write_svs(tmp_path / "a.svs", LEVELS, coding=jpeg("ycbcr", "420"))
-    said = wsi("compare-backends", path, "--tile-size", "100", "--json")
-    results = {each["backend"]: each for each in json.loads(said.out)}
-    assert said.code == 0
-    assert next(iter(results)) == "tiff tiles"
-    for name in ("tiff tiles", "openslide", "tifffile"):
-        assert (results[name]["same"], results[name]["largest"]) == (24, 0)
-        assert results[name]["cpu_ms"] > 0
-    for name in ("pylibCZIrw", "flat"):
-        assert results[name]["cpu_ms"] is None
-        assert results[name]["note"] == "the file does not begin as those that it reads"
+SIZE = Size(width=900, height=700)
+SETTINGS = TileConfig(tile_size=128)
 
 
-def test_backends_that_differ_say_by_how_much(wsi: Command, tmp_path: Path) -> None:
-    # A tag that says RGB and a JFIF mark that says YCbCr: OpenSlide goes by the tag.
-    path = write_generic(tmp_path / "a.tif", LEVELS, coding=jpeg("rgb", marks="jfif"))
-    said = wsi("compare-backends", path, "--tile-size", "100", "--json")
-    results = {each["backend"]: each for each in json.loads(said.out)}
-    assert results["openslide"]["same"] == 24
-    assert results["tifffile"]["same"] == 0
-    assert results["tifffile"]["differing"] > 0.5
-    assert results["tifffile"]["largest"] > 30
+def rosy(rgb: Rgb) -> Rgb:
+    """Return the slide as another laboratory would stain it: more eosin."""
+    return np.asarray(rgb * np.array([1.0, 0.85, 0.95]), np.uint8)
 
 
-def test_tiles_that_cannot_be_read_are_counted_with_the_first_reason(
-    wsi: Command, tmp_path: Path
-) -> None:
-    path = write_svs(tmp_path / "a.svs", LEVELS, coding=jpeg("ycbcr", "420"))
-    destroy_native_tiles(path, 8)
-    said = wsi("compare-backends", path, "--tile-size", "100")
-    assert said.code == 0
-    assert "cannot read" in said.out
-    assert "native tile 8: expected a JPEG" in said.out
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four slides: two scanners that differ in sharpness, two centres that differ in stain."""
+    folder = tmp_path_factory.mktemp("groups")
+    lines = ["path,slide_id,scanner,centre"]
+    for number in range(4):
+        scanner, centre = ("sharp", "soft")[number % 2], ("north", "south")[number // 2]
+        drawn = draw_slide(SIZE, seed=[9, number], blur_px=1.5 * (scanner == "soft"))
+        rgb = drawn.rgb if centre == "north" else rosy(drawn.rgb)
+        write_pyramid(folder / f"s{number}.tif", rgb, mpp=0.5, compression="deflate")
+        lines.append(f"s{number}.tif,s{number},{scanner},{centre}")
+    dark = draw_slide(SIZE, seed=[9, 9], dark_field=True)
+    write_pyramid(folder / "dark.tif", dark.rgb, mpp=0.5, compression="deflate")
+    lines.append("dark.tif,dark,dapi,")
+    (folder / "slides.csv").write_text("\n".join(lines))
+    tile(folder / "RUN", folder / "slides.csv", config=SETTINGS)
+    return folder / "RUN"
 
 
-def test_both_ways_of_reading_an_mrxs_agree(wsi: Command, tmp_path: Path) -> None:
-    path = write_mrxs(tmp_path / "a.mrxs", LEVELS[0], camera=Camera()).path
-    results = json.loads(wsi("compare-backends", path, "--tile-size", "64", "--json").out)
-    same = {each["backend"]: each["same"] for each in results if each["cpu_ms"] is not None}
-    assert same == {"mrxs images": 24, "openslide": 24}
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole, tmp_path / "RUN")
+    return tmp_path / "RUN"
 
 
-@pytest.mark.parametrize("kind", ["czi", "png", "dicom", "16-bit tiff"])
-def test_a_file_that_one_backend_opens_has_one_line_and_why_the_others_do_not(
-    kind: str, wsi: Command, tmp_path: Path
-) -> None:
-    path = tmp_path / "slide"
-    match kind:
-        case "czi":
-            write_czi(path, LEVELS[0], mpp=(0.22, 0.22))
-        case "png":
-            Image.fromarray(LEVELS[0]).save(path, format="PNG")
-        case "dicom":
-            write_radiograph(path, LEVELS[0][..., 0].astype(np.uint16))
-        case _:
-            tifffile.imwrite(path, LEVELS[0][..., 0].astype(np.uint16))
-    results = json.loads(wsi("compare-backends", path, "--tile-size", "64", "--json").out)
-    assert [each["same"] for each in results if each["cpu_ms"] is not None] == [24]
-    names = [each["backend"] for each in results]
-    assert len(names) == len(set(names))
-    for each in results[1:]:
-        assert each["cpu_ms"] is None
-        assert "cut off" not in each["note"]
-        assert each["note"]
+def compared(run: Path, **values: object) -> Comparison:
+    return compare_groups(run, make_config(CompareConfig, values))
 
 
-def test_what_no_backend_opens_is_named(wsi: Command, tmp_path: Path) -> None:
-    (tmp_path / "a.svs").write_text("text")
-    for name, reason in (
-        ("a.svs", "no backend opens it"),
-        ("gone.svs", "No such file"),
-        ("", "a directory, expected a file"),
-    ):
-        said = wsi("compare-backends", tmp_path / name)
-        assert said.code == 1
-        assert str(tmp_path / name) in said.err
-        assert reason in said.err
+def test_scanners_of_different_sharpness_hardly_overlap_and_the_warning_says_so(run: Path) -> None:
+    found = compared(run)
+    rows = manifest(run)
+    sharp, soft = (
+        rows[rows["slide_id"].isin(slides)]["laplacian_var"]
+        for slides in (["s0", "s2"], ["s1", "s3"])
+    )
+    (pair,) = [
+        pair for pair in found.sharpness.pairs if (pair.first, pair.second) == ("sharp", "soft")
+    ]
+    assert pair.ks == pytest.approx(ks_2samp(sharp, soft).statistic)
+    assert pair.wasserstein == pytest.approx(wasserstein_distance(np.log10(sharp), np.log10(soft)))
+    assert pair.overlap < 0.2
+    (warning,) = [text for text in found.warnings if text.startswith("sharp and soft")]
+    assert warning.startswith("sharp and soft hardly overlap: sharpness ")
+    assert "(limit 20%)" in warning
+    lax = compared(run, overlap_limit=0.0)
+    assert lax.warnings == ()
 
 
-def test_info_says_that_a_label_mask_is_none(wsi: Command, tmp_path: Path) -> None:
-    mask = np.zeros((528, 704), np.uint8)
-    mask[100:200, 100:300] = 2
-    write_generic(tmp_path / "picture.tif", LEVELS, coding=DEFLATE)
-    tifffile.imwrite(tmp_path / "mask.tif", mask, tile=(96, 128), compression="zlib", metadata=None)
-    found = {each["slide_id"]: each for each in json.loads(wsi("info", tmp_path, "--json").out)}
-    assert found["mask"]["label_mask"].startswith("a label mask, not a picture: 1 channel(s)")
-    assert found["picture"]["label_mask"] is None
-    assert "label mask" in wsi("info", tmp_path / "mask.tif").out
+def test_centres_of_the_same_scanners_differ_in_stain_alone(run: Path) -> None:
+    found = compared(run, by="centre")
+    assert [group.name for group in found.sharpness.groups] == ["(none)", "north", "south"]
+    overlaps = {
+        what: each.pairs[-1].overlap
+        for what, each in {"sharpness": found.sharpness, **found.density}.items()
+    }
+    assert overlaps["sharpness"] > 0.6
+    assert overlaps["green"] < min(overlaps["red"], overlaps["sharpness"])
+    medians = {group.name: group.median for group in found.density["green"].groups}
+    assert medians["south"] - medians["north"] == pytest.approx(-np.log10(0.85), abs=0.03)
+
+
+def test_stain_vectors_of_scanners_are_the_same_and_of_stains_are_not(run: Path) -> None:
+    by_scanner = {(pair.first, pair.second): pair for pair in compared(run).angles}
+    assert by_scanner["sharp", "soft"].eosin < 3
+    (north_south,) = compared(run, by="centre").angles
+    assert north_south.eosin > by_scanner["sharp", "soft"].eosin
+    stains = {stain.group: stain for stain in compared(run).stains}
+    assert (stains["sharp"].slides, stains["dapi"].slides) == (2, 0)
+    assert np.linalg.norm(stains["sharp"].hematoxylin) == pytest.approx(1)
+
+
+def test_slides_in_dark_field_have_sharpness_and_no_stain(run: Path) -> None:
+    found = compared(run)
+    assert "dapi" in found.sharpness.by_group
+    assert all("dapi" not in each.by_group for each in found.density.values())
+
+
+def test_figures_and_numbers_are_written_and_the_same_again(run: Path) -> None:
+    found = compared(run)
+    assert set(found.files) == {
+        f"figures/{name}"
+        for name in ("sharpness_by_scanner.png", "stain_by_scanner.png", "compare_by_scanner.json")
+    }
+    before = {name: (run / name).read_bytes() for name in found.files}
+    numbers = json.loads(before["figures/compare_by_scanner.json"])
+    assert numbers == json.loads(json.dumps(found.to_dict()))
+    for name in found.files[:2]:
+        pixels = np.asarray(Image.open(run / name).convert("RGB"))
+        assert pixels.shape[1] > 600
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+    compared(run)
+    assert {name: (run / name).read_bytes() for name in found.files} == before
+
+
+def test_columns_of_the_manifest_group_tiles(run: Path) -> None:
+    found = compared(run, by="level", stain_tiles=0)
+    (group,) = found.sharpness.groups
+    assert (group.name, group.count) == ("0", len(manifest(run)))
+    assert found.stains == ()
+
+
+def test_outliers_and_unreadable_tiles_are_left_out(run: Path, wsi: Command) -> None:
+    everything = sum(group.count for group in compared(run).sharpness.groups)
+    wsi("qc", run, "--clusters", "2", "--mark-clusters", "0", "--no-pictures")
+    left = int((manifest(run)["status"] == "ok").sum())
+    assert sum(group.count for group in compared(run).sharpness.groups) == left < everything
+
+
+def test_a_run_without_pixels_has_no_stain_vectors_and_says_so(whole: Path, tmp_path: Path) -> None:
+    config = TileConfig(tile_size=128, store="none")
+    tile(tmp_path / "RUN", whole.parent / "slides.csv", config=config)
+    found = compared(tmp_path / "RUN")
+    assert found.problems == ("no stain vectors: this run keeps no pixels (--store none)",)
+    assert found.warnings
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ("nothing", "no column nothing"),
+        ("patient_id", "no column patient_id"),
+        ("laplacian_var", "expected a column of at most 64 groups"),
+        ("objective_power", "no slide of .* has a objective_power"),
+    ],
+)
+def test_columns_that_are_no_groups_are_refused(by: str, said: str, whole: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        compared(whole, by=by)
+
+
+def test_a_misspelt_column_is_told_beside_those_that_there_are(whole: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        compared(whole, by="scaner")
+    said = str(refused.value)
+    assert "has no column scaner (did you mean scanner?); there are " in said
+    there = said.split("there are ")[1].split("; ", maxsplit=1)[0].split(", ")
+    assert {"centre", "scanner", "slide_id", "status", "format"} <= set(there)
+    assert not {"laplacian_var", "red_mean", "mpp", "icc_profile"} & set(there)
+
+
+def test_the_command_prints_tables_and_warns(run: Path, wsi: Command) -> None:
+    ended = wsi("compare", run, "--by", "scanner")
+    assert ended.code == 0
+    assert "warning: sharp and soft hardly overlap" in ended.err
+    assert "sharpness_by_scanner.png" in ended.out
+    said: dict[str, Any] = json.loads(wsi("compare", run, "--by", "centre", "--json").out)
+    assert said["by"] == "centre"
+    assert {pair["first"] for pair in said["sharpness"]["pairs"]} == {"(none)", "north"}

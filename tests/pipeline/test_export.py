@@ -287,11 +287,13 @@ def test_what_is_not_ok_is_left_out_unless_it_is_asked_for(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("nothing > 1", "cannot be evaluated"),
-        ("tissue >", "cannot be evaluated"),
-        ("tile", "expected a condition that is true or false for each tile"),
-        ("tile + 1", "expected a condition"),
-        ("@__import__('os').getpid() > 0", "cannot be evaluated"),
+        ("nothing > 1", "where: no column nothing in the manifest; there are slide_id, tile"),
+        ("tissue >", "where: expected an expression such as"),
+        ("tile", "where: expected what is true or false of a tile, got 'tile'"),
+        ("tile + 1", "expected what is true or false of a tile"),
+        ("@__import__('os').getpid() > 0", "where: expected an expression such as"),
+        ("__import__('os').getpid() > 0", "where: .* cannot be asked of the manifest"),
+        ("label > 3", "where: label > 3 cannot be asked of the manifest"),
         ("tile < 0", "no tile is meant by 'tile < 0'; nothing was written"),
     ],
 )

@@ -342,7 +342,8 @@ def test_folders_that_lead_back_to_themselves_are_entered_once(tmp_path: Path) -
 def test_a_run_is_no_source(tmp_path: Path) -> None:
     class_folders(tmp_path / "NCT", {"TUM": 2})
     import_(tmp_path / "NCT", tmp_path / "RUN")
-    refused(tmp_path / "RUN", "is a run already; wsi-pipeline export --folder")
+    with pytest.raises(ConfigError, match="is a run already; wsi-pipeline export --folder"):
+        plan_import(tmp_path / "RUN", ImportConfig())
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, wsi: Command) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.runs import Drawn, environment, rows_of, stored, tile
@@ -282,6 +285,31 @@ def test_a_slide_that_is_gone_is_named(drawn: Drawn, tmp_path: Path) -> None:
         next(iter(TileLoader(tmp_path / "RUN", batch_size=4)))
 
 
+def test_a_remote_slide_of_a_run_without_pixels_is_refused_in_a_sentence(
+    drawn: Drawn, tmp_path: Path
+) -> None:
+    config = TileConfig(**{**SMALL.model_dump(), "store": "none"})
+    tile(tmp_path / "RUN", drawn.plain, config=config)
+    path = tmp_path / "RUN" / "slides.parquet"
+    slides = pq.read_table(path)
+    moved = pa.array(["s3://bucket/plain.tif"] * slides.num_rows)
+    place = slides.column_names.index("path")
+    pq.write_table(slides.set_column(place, "path", moved), path)
+    with pytest.raises(ConfigError, match="stores no pixels and plain is remote; cut it with"):
+        next(iter(TileLoader(tmp_path / "RUN", batch_size=4)))
+
+
+def test_an_arrow_expression_chooses_from_several_runs(run: Path, own_run: Path) -> None:
+    where = (pc.field("tile") < 40) & (pc.field("slide_id") == "he")
+    loader = TileLoader([run, own_run], where=where, batch_size=20, target="slide_id")
+    found = [
+        (loader.rows.arrays[array], tile)
+        for array, tile in zip(loader.rows.array.tolist(), loader.rows.tile.tolist(), strict=True)
+    ]
+    assert found == [((number, "he"), tile) for number in (0, 1) for tile in range(40)]
+    assert len(list(loader)) == 4
+
+
 def test_targets_weights_and_columns_are_those_of_the_tiles(run: Path) -> None:
     loader = TileLoader(
         run, batch_size=20, target="slide_id", weight="tissue", columns=("x", "laplacian_var")
@@ -325,6 +353,11 @@ def test_classes_may_be_given_in_another_order_and_must_be_all(run: Path) -> Non
         ({"batch_size": 4, "target": "reason"}, "expected words|have no reason"),
         ({"batch_size": 4, "world": World(rank=0, ranks=5)}, "at least a tile for each of 5 ranks"),
         ({"batch_size": 4, "target": "mpp", "classes": ("a",)}, "classes: expected none"),
+        (
+            {"batch_size": 4, "weight": "slide_id"},
+            "weight: expected a column of numbers, got words",
+        ),
+        ({"batch_size": 4, "weight": "mpp"}, r"weight: .* \d+ tiles have none, or less, in mpp"),
         ({"batch_size": 4, "target": "mpp"}, r"tiles have no mpp; .*mpp.notna\(\)"),
     ],
 )
@@ -343,6 +376,7 @@ def test_memory_is_used_again_and_open_files_do_not_grow(run: Path) -> None:
 
     first = addresses(iter(loader))
     assert len(first) <= 3
+    assert addresses(iter(loader)) | addresses(iter(loader)) <= first
     gc.collect()
     files = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):

@@ -13,8 +13,8 @@ import pytest
 
 from tests.invented import write_run
 from tests.pipeline.runs import Command, Drawn, manifest, tile
-from tests.pipeline.written_runs import WrittenSlide, record_of
-from tests.pipeline.written_runs import write_run as written_run
+from tests.written_runs import WrittenSlide, record_of
+from tests.written_runs import write_run as written_run
 from wsi_pipeline.config import TileConfig
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.split_config import SplitConfig

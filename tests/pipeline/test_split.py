@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.runs import Command, Drawn, digests, manifest, tile
-from tests.pipeline.written_runs import WrittenSlide, record_of, study, write_run
+from tests.written_runs import WrittenSlide, record_of, study, write_run
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.schema import SPLIT_TABLE_COLUMNS, arrow_schema

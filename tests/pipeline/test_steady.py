@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.written_runs import study, write_run
+from tests.written_runs import study, write_run
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.stages import columns, split_audit, steady
+from wsi_pipeline.stages.compare import compare_groups
 from wsi_pipeline.stages.export import export_run
 from wsi_pipeline.stages.export_config import ExportConfig
-from wsi_pipeline.stages.group_comparison import compare_groups
 from wsi_pipeline.stages.report import report_run
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.split import split_run

@@ -9,9 +9,11 @@ import pytest
 
 from tests.pipeline.runs import Drawn, tile
 from wsi_pipeline.config import TileConfig
+from wsi_pipeline.errors import TileError
 from wsi_pipeline.loader.batch import Batch
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.loader.world import World
+from wsi_pipeline.store.layout import shard_name
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
 
@@ -101,6 +103,17 @@ def test_it_is_a_data_set_of_torchs_own_loader(run: Path) -> None:
             assert_same(batch, tensors)
         state = dataset.loader.state_dict(after=batches[3])
         assert (state["epoch"], state["batch"]) == (epoch, 4)
+
+
+def test_what_a_worker_cannot_decode_is_named_in_the_main_process(
+    drawn: Drawn, tmp_path: Path
+) -> None:
+    config = TileConfig(tile_size=64, overlap=0.25, min_tissue=0.0, tissue="none")
+    tile(tmp_path / "RUN", drawn.he, config=config)
+    shard = tmp_path / "RUN" / "tiles.zarr" / "he" / shard_name(1)
+    shard.write_bytes(shard.read_bytes()[:-50])
+    with pytest.raises(TileError, match=r"slide he, tile \d+, in .*c\.1\.0\.0\.0"):
+        list(TileDataLoader(loader_of(tmp_path / "RUN"), workers=1))
 
 
 def _rank(

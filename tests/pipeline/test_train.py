@@ -20,7 +20,8 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.trainable import labelled_run, same_weights, small, weights_of  # noqa: E402
 from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
-from wsi_pipeline.loader.dataset import TensorBatch, tensors_of  # noqa: E402
+from wsi_pipeline.loader.dataset import TileDataLoader  # noqa: E402
+from wsi_pipeline.loader.tensors import TensorBatch  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
 from wsi_pipeline.train.learner import Learner, Taken  # noqa: E402
 from wsi_pipeline.train.metrics_table import read_history  # noqa: E402
@@ -123,19 +124,19 @@ def test_best_weights_and_their_logits_are_kept(undisturbed: TrainOutcome, tiles
     rows = rows_of(undisturbed).query("part == 'validation'")
     assert undisturbed.best_loss == rows["loss"].min()
     assert undisturbed.best_epoch == rows["epoch"].iloc[int(rows["loss"].argmin())]
-    network, classes = load_network(undisturbed.directory)
-    assert classes == ("benign", "cancer")
+    trained_network = load_network(undisturbed.directory)
+    assert trained_network.classes == ("benign", "cancer")
     logits = pq.read_table(undisturbed.directory.logits("validation")).to_pandas()
     assert len(logits) == 12
     images = validation_images(tiles)
     with torch.inference_mode():
-        again = network(images)
+        again = trained_network.network(images)
     assert np.allclose(again.numpy(), logits["logit"], atol=1e-5)
 
 
 def validation_images(run: Path) -> Any:  # noqa: ANN401  a tensor
     loader = TileLoader(run, where="split == 'validation'", batch_size=12, shuffle=False)
-    return tensors_of(next(iter(loader))).images
+    return next(iter(TileDataLoader(loader))).images
 
 
 @pytest.mark.parametrize("after", [1, 5])

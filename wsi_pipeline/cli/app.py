@@ -11,9 +11,10 @@ import typer
 from wsi_pipeline import __version__
 from wsi_pipeline.cli import (
     compare,
-    compare_groups,
+    compare_backends,
     demo,
     doctor,
+    evaluate,
     export,
     import_tiles,
     info,
@@ -48,13 +49,14 @@ app.command()(status.missing)
 app.command()(verify.verify)
 app.command()(label.label)
 app.command()(qc.qc)
-app.command("compare")(compare_groups.compare_groups)
+app.command("compare")(compare.compare_groups)
 app.command()(split.split)
 app.command()(train.train)
 app.command()(tune.tune)
+app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(export.export)
-app.command("compare-backends")(compare.compare_backends)
+app.command("compare-backends")(compare_backends.compare_backends)
 app.command()(demo.demo)
 app.command()(doctor.doctor)
 

@@ -22,11 +22,12 @@ SIDE = 32
 LEAST_TILES = 30
 """Slides with fewer make pictures so coarse that different slides look the same."""
 
-ALIKE = 0.7
+ALIKE = 0.65
 """Correlation from which two slides are called alike: measured in docs/concepts/splits-and-leakage.md."""
 
 _SAME_SHAPE = 1.25  # sides of the tiled parts may differ by so much: tiles at the rim come and go
 _SOFT_CELLS = 0.7  # sigma; tells more copies from others than 0 or 1.2 do
+_LEAST_VARIANCE = 1e-3  # of a mixture of colours, of 3 in all: less of it is noise
 _AT_ONCE = 256  # slides compared with all others at a time
 
 
@@ -44,7 +45,7 @@ class Picture:
     """A slide at a glance."""
 
     cells: NDArray[np.float32]
-    """``(3, SIDE, SIDE)``: mean 0 over the tiled cells of each colour, 0 elsewhere; norm 1 in all."""
+    """``(3, SIDE, SIDE)``: mean 0 over the tiled cells of each plane, 0 elsewhere; norm 1 in all."""
     aspect: float
     """Width of the tiled part by its height."""
 
@@ -67,7 +68,7 @@ def picture_of(boxes0: Boxes, colours: NDArray[np.float32]) -> Picture | None:
     low, high = centres.min(axis=0), centres.max(axis=0)
     if (high <= low).any():
         return None
-    cells = _painted((centres - low) / (high - low), colours)
+    cells = _painted((centres - low) / (high - low), _unmixed(colours))
     norm = float(np.linalg.norm(cells))
     if norm < 1e-6:
         return None
@@ -112,7 +113,23 @@ def _turned(
     return turned[:, :, ::-1] if mirrored else turned
 
 
-def _painted(places: NDArray[np.float64], colours: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unmixed(colours: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return what each colour says beside the others, ``(tiles, 3)``: none is correlated with another.
+
+    Dark tiles are mostly saturated and not red, on every slide: three planes that say so together are like
+    one, and one agrees by chance with that of another slide more often than three do. The planes stay
+    nearest to their colours (ZCA of the correlations; Kessy, Lewin and Strimmer, The American
+    Statistician 72, 2018), so that they are the same ones on a copy with other colours.
+    """
+    values = colours.astype(np.float64) - colours.mean(axis=0)
+    values /= np.maximum(values.std(axis=0), 1e-6)
+    variances, mixtures = np.linalg.eigh(np.cov(values, rowvar=False))
+    return np.asarray(
+        values @ (mixtures / np.sqrt(np.maximum(variances, _LEAST_VARIANCE))) @ mixtures.T
+    )
+
+
+def _painted(places: NDArray[np.float64], colours: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return means over cells, less the mean of the slide, in units of its spread, ``(3, SIDE, SIDE)``.
 
     A tile counts in the four cells around its centre, by nearness: so the picture hardly changes where

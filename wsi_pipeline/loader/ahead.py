@@ -3,17 +3,21 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import TileError
-from wsi_pipeline.loader.buffers import Allocate, Buffers, new_memory
+from wsi_pipeline.loader.buffers import Buffers
 from wsi_pipeline.loader.epoch import Planned
 from wsi_pipeline.loader.source import Problem, RowNumbers, Source
+
+_Work = TypeVar("_Work")
 
 _JUDGED_PARTS = 8
 """Parts after which it is judged whether waiting takes long."""
@@ -34,9 +38,10 @@ class AheadConfig:
     """They all begin at once, as for an object store; else one by one, while waiting for bytes takes long."""
     most_bytes: int
     """Of batches that are ready or being made; one is at least."""
-    allocate: Allocate = new_memory
+    buffers: Buffers = field(default_factory=Buffers)
+    """Memory of batches that is used again."""
     reuse: bool = True
-    """Memory of batches is used again; not where another process may still look at it."""
+    """Not where another process may still look at it."""
 
     def depth(self, batch_bytes: int) -> int:
         """Return how many batches are made ahead."""
@@ -95,12 +100,13 @@ def read_ahead(
     if first is None:
         return
     depth = config.depth(len(first.rows) * side_px**2 * 3)
-    buffers = Buffers(most=depth + 2 if config.reuse else 0, allocate=config.allocate)
+    most = depth + 2 if config.reuse else 0
     turns = Turns(config)
     threads = ThreadPoolExecutor(config.decoding + config.waiting, "tiles")
 
     def begin(planned: Planned) -> _Begun:
-        images = buffers.take((len(planned.rows), side_px, side_px, 3))
+        shape = (len(planned.rows), side_px, side_px, 3)
+        images = config.buffers.take(shape, most=most)
         parts = source.parts(planned.rows)
         futures = [
             threads.submit(_fill, source, turns, planned.rows[part], images, part) for part in parts
@@ -108,13 +114,23 @@ def read_ahead(
         return _Begun(planned=planned, images=images, parts=parts, futures=futures)
 
     try:
-        under_way = deque([begin(first)])
-        while under_way:
-            while len(under_way) <= depth and (planned := next(plans, None)) is not None:
-                under_way.append(begin(planned))
-            yield _made(under_way.popleft())
+        for begun in begun_ahead(chain([first], plans), begin, depth=depth):
+            yield _made(begun)
     finally:
         threads.shutdown(wait=True, cancel_futures=True)
+
+
+def begun_ahead(
+    plans: Iterator[Planned], begin: Callable[[Planned], _Work], *, depth: int
+) -> Iterator[_Work]:
+    """Yield what is begun of each plan, in order, when ``depth`` further ones have begun."""
+    under_way: deque[_Work] = deque()
+    for planned in plans:
+        under_way.append(begin(planned))
+        if len(under_way) > depth:
+            yield under_way.popleft()
+    while under_way:
+        yield under_way.popleft()
 
 
 def _fill(

@@ -46,10 +46,17 @@ class Batch:
 class Target:
     """The target of every row."""
 
-    values: NDArray[Any] = field(repr=False)
-    """``(tiles,)``: int64 classes or float32 numbers."""
+    column: Column
     classes: tuple[str, ...]
     """Words in order of their number; empty for numbers."""
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the targets of some rows: int64 classes, or float32 numbers."""
+        values = self.column.values[rows]
+        if self.column.words is None:
+            return np.asarray(values, np.int64 if values.dtype.kind in "biu" else np.float32)
+        places = [self.classes.index(word) for word in self.column.words]
+        return np.array(places, np.int64)[values]
 
 
 def target_of(name: str, column: Column, classes: tuple[str, ...]) -> Target:
@@ -65,22 +72,37 @@ def target_of(name: str, column: Column, classes: tuple[str, ...]) -> Target:
             raise ConfigError(f"classes: expected none as {name} holds numbers, got {classes}")
         return _numbers(name, column)
     order = classes or column.words
-    places = {word: place for place, word in enumerate(order)}
-    if unknown := [word for word in column.words if word not in places]:
+    if unknown := [word for word in column.words if word not in order]:
         raise ConfigError(
             f"classes: {', '.join(order)} lacks {', '.join(unknown)}, which tiles have as {name}; add it, or "
             "leave those tiles out with where"
         )
     _refuse_lacking(name, int((column.values == NO_WORD).sum()))
-    table = np.array([places[word] for word in column.words], np.int64)
-    return Target(values=table[column.values], classes=order)
+    return Target(column=column, classes=order)
 
 
 def _numbers(name: str, column: Column) -> Target:
-    whole = column.values.dtype.kind in "biu"
-    if not whole:
+    if column.values.dtype.kind not in "biu":
         _refuse_lacking(name, int(np.isnan(column.values).sum()))
-    return Target(values=column.values.astype(np.int64 if whole else np.float32), classes=())
+    return Target(column=column, classes=())
+
+
+def check_weight(name: str, column: Column) -> None:
+    """Refuse what cannot be weights.
+
+    Raises
+    ------
+    ConfigError
+        They are words, or some tile has none, or one below 0.
+    """
+    if column.words is not None:
+        raise ConfigError(f"weight: expected a column of numbers, got words in {name}")
+    bad = int((~(np.isfinite(column.values) & (column.values >= 0))).sum())
+    if bad:
+        raise ConfigError(
+            f"weight: expected numbers, 0 or more; {bad} tiles have none, or less, in {name}: leave them out "
+            f'with where="{name} >= 0"'
+        )
 
 
 def _refuse_lacking(name: str, count: int) -> None:

@@ -1,13 +1,13 @@
-"""Batches as tensors, and as the data set of a ``torch.utils.data.DataLoader``; alone in importing torch.
+"""Batches as tensors, and as the data set of a ``torch.utils.data.DataLoader``.
 
 >>> from wsi_pipeline.loader.dataset import TileDataLoader
 >>> from wsi_pipeline.loader.tiles import TileLoader
 >>> loader = TileDataLoader(TileLoader("RUN", target="label", batch_size=256), workers=4)  # doctest: +SKIP
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,69 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from wsi_pipeline.loader.batch import Batch
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.loader import device as devices
+from wsi_pipeline.loader.tensors import TensorBatch, tensors_of
 from wsi_pipeline.loader.tiles import Place, TileLoader
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorBatch:
-    """A ``Batch`` whose arrays are tensors; see there for what each is."""
-
-    epoch: int
-    number: int
-    images: torch.Tensor = field(repr=False)
-    """``(B, C, H, W)`` uint8, ``torch.channels_last``."""
-    targets: torch.Tensor | None = field(repr=False)
-    weights: torch.Tensor = field(repr=False)
-    rows: torch.Tensor = field(repr=False)
-    tiles: torch.Tensor = field(repr=False)
-    slide_ids: tuple[str, ...] = field(repr=False)
-    keys: torch.Tensor = field(repr=False)
-    """int64 with the bits of the unsigned ones: torch cannot count in those."""
-    columns: Mapping[str, torch.Tensor] = field(repr=False)
-    problems: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        """Return how many images there are."""
-        return len(self.images)
-
-    def pin_memory(self) -> Self:
-        """Return the batch in memory that a device reads by itself; ``DataLoader(pin_memory=True)`` asks."""
-        return self._each(lambda tensor: tensor.pin_memory())
-
-    def to(self, device: "torch.device | str") -> Self:
-        """Return the batch on a device, copied while the program goes on where its memory is pinned."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def _each(self, change: Any) -> Self:  # noqa: ANN401  a function of tensors
-        tensors = {name: change(getattr(self, name)) for name in _TENSORS}
-        return type(self)(
-            epoch=self.epoch,
-            number=self.number,
-            targets=None if self.targets is None else change(self.targets),
-            slide_ids=self.slide_ids,
-            columns={name: change(tensor) for name, tensor in self.columns.items()},
-            problems=self.problems,
-            **tensors,
-        )
-
-
-_TENSORS = ("images", "weights", "rows", "tiles", "keys")
-
-
-def tensors_of(batch: Batch) -> TensorBatch:
-    """Return a batch as tensors of the same memory."""
-    arrays = {name: getattr(batch, name) for name in _TENSORS}
-    arrays["keys"] = batch.keys.view(np.int64)
-    return TensorBatch(
-        epoch=batch.epoch,
-        number=batch.number,
-        targets=None if batch.targets is None else torch.from_numpy(batch.targets),
-        slide_ids=batch.slide_ids,
-        columns={name: torch.from_numpy(values) for name, values in batch.columns.items()},
-        problems=batch.problems,
-        **{name: torch.from_numpy(values) for name, values in arrays.items()},
-    )
+__all__ = ["TensorBatch", "TileDataLoader", "TileDataset"]
 
 
 class TileDataset(IterableDataset):
@@ -124,6 +67,7 @@ class TileDataLoader:
         loader: TileLoader,
         *,
         workers: int = 0,
+        device: "torch.device | str | None" = None,
         **options: Any,  # noqa: ANN401  of DataLoader
     ) -> None:
         """Make worker processes, or with none of them use the loader's own threads, which copies nothing.
@@ -133,11 +77,32 @@ class TileDataLoader:
         loader
             Which batches.
         workers
-            Processes that read and decode.
+            Processes that read and decode; none where a device decodes, as it cannot be shared with them.
+        device
+            Where batches are wanted: they are copied there ahead of time, from pinned memory. Not given, they
+            stay with the processor, or with ``decoder="cuda"`` are on the current CUDA device.
         **options
             Of ``torch.utils.data.DataLoader``, such as ``pin_memory`` and ``prefetch_factor``.
+
+        Raises
+        ------
+        ConfigError
+            There is no such device, or no decoder for it.
         """
         self.loader = loader
+        self._decode: devices.Decode | None = None
+        self._device: torch.device | None = None
+        if loader.config.decoder == "cuda":
+            if workers:
+                raise ConfigError(
+                    f"workers: expected 0 with decoder cuda, got {workers}; a device is not shared with "
+                    "worker processes"
+                )
+            self._device = devices.decoding_device(device)
+            self._decode = devices.nvjpeg(self._device)
+            loader.stored()  # says now that a run has no JPEG tiles
+        elif device is not None:
+            self._device = devices.device_of(device)
         self._dataset = TileDataset(loader)
         self._batches = DataLoader(self._dataset, batch_size=None, num_workers=workers, **options)
 
@@ -148,10 +113,30 @@ class TileDataLoader:
     def __iter__(self) -> Iterator[TensorBatch]:
         """Yield the rest of the epoch."""
         self._dataset.set_epoch(self.loader.epoch, self.loader.batch)
-        for batch in self._batches:
-            self.loader.batch = batch.number + 1
-            yield batch
+        with closing(self._rest()) as batches:
+            for batch in batches:
+                self.loader.batch = batch.number + 1
+                yield batch
         self.loader.set_epoch(self.loader.epoch + 1)
+
+    def _rest(self) -> Generator[TensorBatch]:
+        if self._decode is not None and self._device is not None:
+            yield from self._decoded_there(self._device, self._decode)
+            return
+        hosts = (batch for batch in self._batches)
+        if self._device is None:
+            yield from hosts
+            return
+        with closing(hosts):
+            yield from devices.ahead_on(self._device, hosts, devices.copied_to(self._device))
+
+    def _decoded_there(
+        self, device: torch.device, decode: devices.Decode
+    ) -> Generator[TensorBatch]:
+        loader = self.loader
+        put = devices.JpegsOn(loader, epoch=loader.epoch, device=device, decode=decode)
+        with closing(loader.fetched(loader.epoch, first=loader.batch)) as hosts:
+            yield from devices.ahead_on(device, hosts, put)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Self
 
 import cv2
 import numpy as np
 import simplejpeg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ConfigError, TileError
@@ -34,6 +34,21 @@ class Decoding(Config):
         description="JPEG tiles are decoded at 1, 1/2 or 1/4 of their size first, which is quicker.",
         json_schema_extra={"expected": "1, 2 or 4"},
     )
+
+    decoder: Literal["cpu", "cuda"] = Field(
+        "cpu",
+        description="What decodes JPEG tiles: `cpu`, or `cuda` (nvJPEG), which gives other pixels by a few "
+        "grey levels.",
+        json_schema_extra={"expected": "cpu or cuda"},
+    )
+
+    @model_validator(mode="after")
+    def _whole_on_a_device(self) -> Self:
+        if self.decoder == "cuda" and self.shrink > 1:
+            raise ConfigError(
+                f"shrink: expected 1 with decoder cuda, which decodes whole images, got {self.shrink}"
+            )
+        return self
 
     def side_px(self, tile_size: int) -> int:
         """Return the side of the images made of tiles.
@@ -83,9 +98,13 @@ def image_into(out: Rgb, rgb: Rgb) -> None:
 
 
 def check_codec(codec: str, decoding: Decoding) -> None:
-    """Refuse to shrink tiles whose codec cannot."""
-    if decoding.shrink > 1 and parse_codec(codec)[0] != "jpeg":
+    """Refuse to shrink tiles, or to decode them on a device, whose codec cannot."""
+    if parse_codec(codec)[0] == "jpeg":
+        return
+    if decoding.shrink > 1:
         raise ConfigError(f"shrink: expected JPEG tiles, got {codec}; leave it at 1")
+    if decoding.decoder != "cpu":
+        raise ConfigError(f"decoder: cuda: expected JPEG tiles, got {codec}; take cpu")
 
 
 def _jpeg_into(out: Rgb, data: bytes | memoryview, *, decoding: Decoding, tile_size: int) -> None:

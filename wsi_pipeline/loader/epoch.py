@@ -60,10 +60,12 @@ def epoch_of(rows: Rows, config: BatchConfig, number: int) -> Epoch:
     """Return an epoch's order."""
     chosen = _chosen(rows, config, number)
     if config.shuffle:
-        shards = rows.shards if chosen is None else rows.shards[chosen]
         places = shuffled(
-            shards, seed=config.seed, epoch=number, block_tiles=config.block_tiles
-        ).astype(np.int32)
+            rows.shards if chosen is None else rows.shards[chosen],
+            seed=config.seed,
+            epoch=number,
+            block_tiles=config.block_tiles,
+        )
     else:
         places = np.arange(len(rows) if chosen is None else len(chosen), dtype=np.int32)
     batches = Batches(tiles=len(places), batch_size=config.batch_size, drop_last=config.drop_last)
@@ -98,8 +100,13 @@ def groups_of(columns: Mapping[str, Column], names: tuple[str, ...]) -> NDArray[
                 f"balance: {int(lacking.sum())} tiles have no {name}; leave them out with "
                 f'where="{name}.notna()"'
             )
-        found, codes = np.unique(column.values, return_inverse=True)
-        group = group * len(found) + codes
+        group *= max(1, len(column.words or ()))
+        if column.words:
+            group += column.values
+        else:
+            found, codes = np.unique(column.values, return_inverse=True)
+            group *= len(found)
+            group += codes
     return group
 
 

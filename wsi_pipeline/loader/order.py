@@ -22,7 +22,7 @@ BLOCK_TILES = 1 << 15
 
 def shuffled(
     shards: NDArray[np.int32], *, seed: int, epoch: int, block_tiles: int = BLOCK_TILES
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """Return the numbers of all tiles, each once, in the order of an epoch.
 
     Tile ``i`` is read from shard ``shards[i]``. All tiles of a shard come within ``1.25 * block_tiles``
@@ -40,37 +40,43 @@ def shuffled(
     rng = generator(seed, "order", epoch)
     tiles = len(shards)
     if not tiles:
-        return np.empty(0, np.int64)
-    shard, spans = _numbered(shards)
+        return np.empty(0, np.int32)
+    number, spans = _numbered(shards)
     turn = rng.permutation(len(spans))
     starts = np.empty(len(spans))
     starts[turn] = np.cumsum(spans[turn]) - spans[turn]
     blocks = np.maximum(rng.uniform(0.75, 1.25, len(spans)) * block_tiles, spans)
-    places = rng.random(tiles)  # in place from here: 4.7 million are 38 MB each time
-    places *= blocks[shard]
-    places += (starts - (blocks - spans) / 2)[shard]
-    return _sorted(_reflected(places, tiles))
+    starts -= (blocks - spans) / 2
+    keys = np.empty(tiles, np.int64)
+    for begin in range(0, tiles, _PIECE):  # a piece at a time: 4.7 million places are 38 MB
+        shard = number[shards[begin : begin + _PIECE]]
+        places = rng.random(len(shard)) * blocks[shard] + starts[shard]
+        keys[begin : begin + _PIECE] = _keys(_reflected(places, tiles), begin=begin, tiles=tiles)
+    del shards  # a caller who keeps them has as many bytes more in use from here on
+    keys.sort()
+    keys &= (1 << tiles.bit_length()) - 1
+    return keys.astype(np.int32)
+
+
+_PIECE = 1 << 16
 
 
 def _numbered(shards: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return shards as numbers without gaps, and how many tiles each has."""
+    """Return every shard's number without gaps, by its number with gaps, and how many tiles each has."""
     counts = np.bincount(shards)
-    number = (np.cumsum(counts > 0) - 1).astype(np.int32)
-    return number[shards], counts[counts > 0]
+    return (np.cumsum(counts > 0) - 1).astype(np.int32), counts[counts > 0]
 
 
-def _sorted(places: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return numbers of tiles in order of their places, of 0 to as many as there are.
+def _keys(places: NDArray[np.float64], *, begin: int, tiles: int) -> NDArray[np.int64]:
+    """Return places, of 0 to ``tiles``, and numbers of tiles from ``begin`` on as one whole number each.
 
-    Place and number make one whole number, so that equal places have an order too, whatever the processor
-    sorts with; and that takes half the time of a stable ``argsort``.
+    So equal places have an order too, whatever the processor sorts with; and that takes half the time of a
+    stable ``argsort``.
     """
-    bits = len(places).bit_length()
+    bits = tiles.bit_length()
     keys = np.ldexp(places, 62 - 2 * bits).astype(np.int64)
     keys <<= bits
-    keys |= np.arange(len(places))
-    keys.sort()
-    keys &= (1 << bits) - 1
+    keys |= np.arange(begin, begin + len(places))
     return keys
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.manifest import Where, columns_in, manifest_columns, read_manifest, rows_where
+from wsi_pipeline.manifest import Where, manifest_pieces
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.store.layout import SHARD_TILES
 
@@ -25,6 +25,8 @@ FOOTPRINT = ("x", "y")
 NO_WORD = -1
 """Code of a row that has no word in a column."""
 
+_PIECE = 1 << 16
+
 Values: TypeAlias = NDArray[Any]
 
 
@@ -33,9 +35,14 @@ class Column:
     """One column of the tiles chosen: numbers, or words by their code."""
 
     values: Values = field(repr=False)
-    """``(tiles,)``: numbers or bool as the manifest has them, or int32 codes of words."""
+    """``(tiles,)``: numbers or bool as the manifest has them, or codes of words, as short as can be."""
     words: tuple[str, ...] | None = None
     """In order of the alphabet, so that a code does not depend on the order of tiles; None for numbers."""
+
+    def of(self, rows: NDArray[np.int64]) -> Values:
+        """Return the values of some tiles; codes of words as int32."""
+        values = self.values[rows]
+        return values if self.words is None else values.astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +79,14 @@ class Rows:
     @property
     def shards(self) -> NDArray[np.int32]:
         """A number for the shard of every tile, another one in every array, ``(tiles,)``."""
-        inside = self.tile // SHARD_TILES
-        most = np.zeros(len(self.arrays) + 1, np.int32)
-        np.maximum.at(most, self.array.astype(np.intp) + 1, inside + np.int32(1))
-        inside += np.cumsum(most, dtype=np.int32)[:-1][self.array]
+        inside = self.tile // np.int32(SHARD_TILES)
+        pieces = [slice(begin, begin + _PIECE) for begin in range(0, len(inside), _PIECE)]
+        starts = np.zeros(len(self.arrays) + 1, np.int32)
+        for piece in pieces:  # a piece at a time: with 4.7 million tiles every array more is 19 MB
+            np.maximum.at(starts, self.array[piece] + 1, inside[piece] + np.int32(1))
+        np.cumsum(starts, out=starts)
+        for piece in pieces:
+            inside[piece] += starts[self.array[piece]]
         return inside
 
     def slide_id(self, row: int) -> str:
@@ -90,8 +101,8 @@ class Rows:
     def digest(self) -> str:
         """Return 16 hexadecimal digits that change with any tile or its place; runs may move."""
         hashed = hashlib.blake2b(repr(self.arrays).encode(), digest_size=8)
-        hashed.update(self.array.tobytes())
-        hashed.update(self.tile.tobytes())
+        hashed.update(np.ascontiguousarray(self.array).data)
+        hashed.update(np.ascontiguousarray(self.tile).data)
         return hashed.hexdigest()
 
 
@@ -124,18 +135,19 @@ def choose_rows(
         )
     if not opened[0].stores_pixels:
         columns = list(dict.fromkeys((*columns, *FOOTPRINT)))
-    kept = [_rows_of(run, where, columns) for run in opened]
-    codes = [_words(table.column("slide_id")) for table in kept]
-    names = [words.words or () for words in codes]
-    starts = np.cumsum([0, *map(len, names)])
-    array = [column.values + start for column, start in zip(codes, starts, strict=False)]
-    tile = [table.column("tile").to_numpy() for table in kept]
+    kept = [_columns_of(run, where, ("slide_id", "tile", *columns)) for run in opened]
+    slides = [found["slide_id"].words or () for found in kept]
+    starts = np.cumsum([0, *map(len, slides)])[:-1].tolist()
+    array = [
+        found["slide_id"].values.astype(np.int32) + np.int32(start)
+        for found, start in zip(kept, starts, strict=True)
+    ]
     rows = Rows(
         runs=opened,
-        arrays=tuple((run, name) for run, found in enumerate(names) for name in found),
-        array=np.concatenate(array).astype(np.int32),
-        tile=np.concatenate(tile).astype(np.int32),
-        columns={name: _column([table.column(name) for table in kept], name) for name in columns},
+        arrays=tuple((run, name) for run, found in enumerate(slides) for name in found),
+        array=_whole(array).astype(np.int32, copy=False),
+        tile=_whole([found["tile"].values for found in kept]).astype(np.int32, copy=False),
+        columns={name: _together([found[name] for found in kept], name) for name in columns},
     )
     if not len(rows):
         raise ConfigError(f"where: {where} leaves no tile of {', '.join(map(str, runs))}")
@@ -160,33 +172,70 @@ def open_run(path: str | Path) -> Run:
     return Run(path=folder, config=config)
 
 
-def _rows_of(run: Run, where: Where | None, columns: Sequence[str]) -> pa.Table:
-    """Return slide_id, tile and what is asked for."""
-    wanted = list(dict.fromkeys(("slide_id", "tile", *columns)))
-    asked = columns_in(where, manifest_columns(run.path)) if where is not None else []
-    table = read_manifest(run.path, columns=list(dict.fromkeys((*wanted, *asked))))
-    return rows_where(table, where).select(wanted)
+def _columns_of(run: Run, where: Where | None, columns: Sequence[str]) -> dict[str, Column]:
+    """Return columns of a run's tiles that are chosen, made small piece by piece."""
+    parts: dict[str, list[Column]] = {name: [] for name in columns}
+    for piece in manifest_pieces(run.path, columns=list(parts), where=where):
+        for name, found in parts.items():
+            found.append(_column(piece.column(name), name))
+    pa.default_memory_pool().release_unused()  # what was read of the manifest, 40 MB
+    return {name: _together(found, name) for name, found in parts.items()}
 
 
-def _column(parts: Sequence["pa.ChunkedArray[Any]"], name: str) -> Column:
-    """Return a column of all runs as numbers or as codes of words.
+def _column(part: "pa.ChunkedArray[Any]", name: str) -> Column:
+    """Return a column as numbers or as codes of words.
 
     Raises
     ------
     ConfigError
-        Its values are neither, or words in one run and numbers in another.
+        Its values are neither.
     """
-    kinds = {_kind(part.type) for part in parts}
-    match kinds:
-        case _ if kinds == {"words"}:
-            return _words(
-                pa.chunked_array([_plain(c) for p in parts for c in p.chunks], pa.string())
-            )
-        case _ if kinds == {"numbers"}:
-            return Column(values=np.concatenate([_numbers(part) for part in parts]))
+    match _kind(part.type):
+        case "words":
+            return _words(part)
+        case "numbers":
+            return Column(values=_numbers(part))
         case _:
-            types = ", ".join(str(part.type) for part in parts)
-            raise ConfigError(f"columns: {name}: expected words or numbers, got {types}")
+            raise ConfigError(f"columns: {name}: expected words or numbers, got {part.type}")
+
+
+def _together(parts: list[Column], name: str) -> Column:
+    """Return parts of a column as one, and forget them one by one.
+
+    Raises
+    ------
+    ConfigError
+        They are words in one run and numbers in another.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.words is None for part in parts}) > 1:
+        raise ConfigError(
+            f"columns: {name}: expected words or numbers, got words in one run and numbers in another"
+        )
+    if parts[0].words is None:
+        return Column(values=_whole([part.values for part in parts]))
+    words = sorted({word for part in parts for word in part.words or ()})
+    places = {word: place for place, word in enumerate(words)}
+    codes = np.empty(sum(len(part.values) for part in parts), _codes_of(words))
+    begin = 0
+    while parts:
+        part = parts.pop(0)
+        table = np.array([*(places[word] for word in part.words or ()), NO_WORD], codes.dtype)
+        codes[begin : begin + len(part.values)] = table[
+            part.values
+        ]  # NO_WORD is the last one's place
+        begin += len(part.values)
+    return Column(values=codes, words=tuple(words))
+
+
+def _codes_of(words: Sequence[str]) -> "np.dtype[Any]":
+    """Return the smallest type that holds a code of each and ``NO_WORD``."""
+    return np.min_scalar_type(-len(words) - 1)
+
+
+def _whole(parts: list[Values]) -> Values:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _kind(kind: pa.DataType) -> str:
@@ -197,10 +246,6 @@ def _kind(kind: pa.DataType) -> str:
         pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
     )
     return "numbers" if numeric else "other"
-
-
-def _plain(chunk: "pa.Array[Any]") -> "pa.Array[Any]":
-    return chunk.cast(pa.string())
 
 
 def _numbers(part: "pa.ChunkedArray[Any]") -> Values:
@@ -220,7 +265,7 @@ def _words(column: "pa.ChunkedArray[Any]") -> Column:
     used[codes] = True
     words = sorted({word for word, is_used in zip(found, used, strict=False) if is_used})
     places = {word: place for place, word in enumerate(words)}
-    table = np.array([*(places.get(word, NO_WORD) for word in found), NO_WORD], np.int32)
+    table = np.array([*(places.get(word, NO_WORD) for word in found), NO_WORD], _codes_of(words))
     return Column(values=table[codes], words=tuple(words))
 
 

@@ -15,6 +15,7 @@ from wsi_pipeline.loader.rows import Rows
 from wsi_pipeline.loader.shards import Bounded, Encoded, LocalShard, Shard, read_encoded
 from wsi_pipeline.remote import is_remote
 from wsi_pipeline.store.layout import SHARD_TILES, ArrayLayout, read_array_json, shard_name
+from wsi_pipeline.store.writer import checksum
 
 RowNumbers: TypeAlias = NDArray[np.int64]
 Problem: TypeAlias = tuple[int, TileError]
@@ -25,6 +26,9 @@ LOCAL_FILES = 640
 
 REMOTE_SHARDS = 4_096
 """Indexes of remote shards that are kept: 8 kB each."""
+
+CHECKSUM = "crc32c"
+"""Column of the manifest with each tile's checksum, read where a device decodes."""
 
 PART_BYTES = 1 << 22
 """Pixels of the tiles that one thread reads and decodes at a time."""
@@ -85,8 +89,30 @@ class StoredTiles:
             try:
                 self._decode_one(row, data, image)
             except TileError as error:
-                problems.append((place, TileError(f"{self._named(row)}: {error}")))
+                problems.append((place, self.problem(row, error)))
         return problems
+
+    def checked(self, rows: RowNumbers, fetched: list[Encoded]) -> list[Encoded]:
+        """Return stored bytes again; an error in place of those that are not what the manifest says."""
+        for array in set(self._rows.array[rows].tolist()):
+            self._layouts(array)  # refuses other sizes and codecs
+        sums = self._rows.columns[CHECKSUM].values[rows].tolist()
+        found = list(fetched)
+        for place, (row, data, expected) in enumerate(
+            zip(rows.tolist(), fetched, sums, strict=True)
+        ):
+            if isinstance(data, TileError):
+                found[place] = self.problem(row, data)
+            elif checksum(bytes(data)) != expected:
+                said = (
+                    f"its {len(data)} bytes are not those that were stored (their checksum differs)"
+                )
+                found[place] = self.problem(row, said)
+        return found
+
+    def problem(self, row: int, error: TileError | str) -> TileError:
+        """Return what is wrong with a tile, with run, slide, tile and file."""
+        return TileError(f"{self._named(row)}: {error}")
 
     def _decode_one(self, row: int, data: Encoded, image: Rgb) -> None:
         if isinstance(data, TileError):

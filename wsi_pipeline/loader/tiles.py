@@ -17,18 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.config import differences, make_config
-from wsi_pipeline.errors import ConfigError, TileError
+from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import sweep, temporaries
-from wsi_pipeline.loader.ahead import AheadConfig, Made, read_ahead
-from wsi_pipeline.loader.batch import Batch, Target, target_of
-from wsi_pipeline.loader.buffers import Allocate
+from wsi_pipeline.loader.ahead import AheadConfig, read_ahead
+from wsi_pipeline.loader.batch import Batch, Target, check_weight, target_of
+from wsi_pipeline.loader.buffers import Allocate, Buffers
 from wsi_pipeline.loader.config import LoaderConfig
-from wsi_pipeline.loader.epoch import Epoch, epoch_of, groups_of, keys_of_tiles, tiles_per_epoch
+from wsi_pipeline.loader.epoch import (
+    Epoch,
+    Planned,
+    epoch_of,
+    groups_of,
+    keys_of_tiles,
+    tiles_per_epoch,
+)
+from wsi_pipeline.loader.fetch import Fetched, fetch_ahead
 from wsi_pipeline.loader.objects import LocalCache
 from wsi_pipeline.loader.order import Batches, Mixing, mixing
 from wsi_pipeline.loader.rows import READABLE, choose_rows
+from wsi_pipeline.loader.skipping import Skipping, counted, stand_in
 from wsi_pipeline.loader.slide_source import SlideTiles
-from wsi_pipeline.loader.source import Source, StoredTiles
+from wsi_pipeline.loader.source import CHECKSUM, Problem, Source, StoredTiles
 from wsi_pipeline.loader.world import World, processes_here, this_world
 from wsi_pipeline.manifest import Where
 from wsi_pipeline.remote import is_remote
@@ -101,9 +110,12 @@ class TileLoader:
         self.batch = 0
         """Number of the next batch in the epoch."""
         self._target = self._target_of_rows()
+        if self.config.weight is not None:
+            check_weight(self.config.weight, self.rows.columns[self.config.weight])
         self._batches = self._batches_of_epoch()
         self._made_epoch: Epoch | None = None
         self._source: tuple[int, Source] | None = None
+        self._buffers = Buffers()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -149,23 +161,83 @@ class TileLoader:
 
         With ``shared``, images are in memory that it gives, which is not used again.
         """
+        if self.config.decoder != "cpu":
+            raise ConfigError(
+                f"decoder: {self.config.decoder} gives batches by "
+                "wsi_pipeline.loader.dataset.TileDataLoader alone; use that, or take cpu"
+            )
         world = self.world if world is None else world
-        order = self._epoch(epoch)
-        source = self.source()
-        plans = (order.planned(number, world) for number in order.batches.of(world, first=first))
-        side_px = self.config.side_px(source.tile_size)
-        allowed = int(
-            self.config.most_skipped * order.batches.tiles / (world.ranks * world.workers)
-        )
-        skipped = 0
         ahead = self._ahead(world)
         if shared is not None:
-            ahead = replace(ahead, allocate=shared, reuse=False)
-        with closing(read_ahead(source, plans, side_px=side_px, config=ahead)) as made_ahead:
+            ahead = replace(ahead, buffers=Buffers(allocate=shared), reuse=False)
+        made_ahead = read_ahead(
+            self.source(),
+            self._plans(epoch, first=first, world=world),
+            side_px=self.image_px,
+            config=ahead,
+        )
+        skipping = self._skipping(world)
+        with closing(made_ahead):
             for made in made_ahead:
-                skipped += len(made.problems)
-                self._judge(made, skipped=skipped, allowed=allowed)
-                yield self._batch(made, epoch)
+                skipping.judge(made.planned.number, len(made.images), made.problems)
+                stand_in(made.images, made.problems)
+                fields = self.fields_of(made.planned, made.problems, epoch=epoch)
+                yield Batch(images=made.images.transpose(0, 3, 1, 2), **fields)
+
+    def fetched(self, epoch: int, *, first: int = 0) -> Generator[Fetched]:
+        """Yield this rank's batches of an epoch as they are stored, for a device that decodes them.
+
+        Raises
+        ------
+        ConfigError
+            The run stores no pixels.
+        """
+        source = self.stored()
+        config = self._ahead(self.world)
+        depth = config.depth(self.config.batch_size // self.world.ranks * source.tile_size**2 * 3)
+        plans = self._plans(epoch, first=first, world=self.world)
+        yield from fetch_ahead(source, plans, depth=depth, config=config)
+
+    def stored(self) -> StoredTiles:
+        """Return what reads stored tiles.
+
+        Raises
+        ------
+        ConfigError
+            The run stores no pixels.
+        """
+        source = self.source()
+        if not isinstance(source, StoredTiles):
+            raise ConfigError(
+                "decoder: cuda: expected stored JPEG tiles, got a run with --store none; take cpu"
+            )
+        return source
+
+    def skipping(self) -> Skipping:
+        """Return what counts the tiles that this rank leaves out of an epoch."""
+        return self._skipping(self.world)
+
+    def fields_of(
+        self, planned: Planned, problems: Sequence[Problem], *, epoch: int
+    ) -> dict[str, Any]:
+        """Return all fields of a ``Batch`` but its images."""
+        counts = counted(planned, problems)
+        rows = np.where(counts, planned.rows, NO_TILE)
+        columns = self.rows.columns
+        return {
+            "epoch": epoch,
+            "number": planned.number,
+            "targets": None if self._target is None else self._target.of(planned.rows),
+            "weights": self._weights(planned.rows) * counts,
+            "rows": rows,
+            "tiles": np.where(counts, self.rows.tile[planned.rows], np.int32(NO_TILE)),
+            "slide_ids": tuple(
+                self.rows.slide_id(row) if row >= 0 else "" for row in rows.tolist()
+            ),
+            "keys": keys_of_tiles(self.rows, planned, seed=self.config.seed, epoch=epoch),
+            "columns": {name: columns[name].of(planned.rows) for name in self.config.columns},
+            "problems": tuple(str(error) for _, error in problems),
+        }
 
     def state_dict(self, after: Place | None = None) -> dict[str, Any]:
         """Return where the loader is, in a few numbers and words; after a batch, if one is given.
@@ -208,7 +280,11 @@ class TileLoader:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs: all but what reads tiles."""
-        return {**self.__dict__, "_source": None}
+        return {**self.__dict__, "_source": None, "_buffers": None}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Begin in a process with no memory of batches."""
+        self.__dict__.update(state, _buffers=Buffers())
 
     def _new_source(self) -> Source:
         if not self.rows.runs[0].stores_pixels:
@@ -229,6 +305,7 @@ class TileLoader:
             waiting=WAITING_REMOTE if remote else WAITING_LOCAL,
             waits=remote,
             most_bytes=self.config.ahead_bytes // world.workers,
+            buffers=self._buffers,
         )
 
     def _target_of_rows(self) -> Target | None:
@@ -250,6 +327,15 @@ class TileLoader:
             )
         return batches
 
+    def _plans(self, epoch: int, *, first: int, world: World) -> Iterator[Planned]:
+        order = self._epoch(epoch)
+        return (order.planned(number, world) for number in order.batches.of(world, first=first))
+
+    def _skipping(self, world: World) -> Skipping:
+        share = self.config.most_skipped * self._batches.tiles
+        allowed = int(share / (world.ranks * world.workers))
+        return Skipping(stops=self.config.on_error == "stop", allowed=allowed)
+
     def _epoch(self, number: int) -> Epoch:
         if self._made_epoch is None or self._made_epoch.number != number:
             self._made_epoch = epoch_of(self.rows, self.config, number)
@@ -263,59 +349,10 @@ class TileLoader:
             **self.config.decoding.model_dump(mode="json"),
         }
 
-    def _judge(self, made: Made, *, skipped: int, allowed: int) -> None:
-        """Raise what is wrong with a batch, unless it may be skipped."""
-        if not made.problems:
-            return
-        if self.config.on_error == "stop":
-            raise made.problems[0][1]
-        error = made.problems[-1][1]
-        if skipped > allowed:
-            raise TileError(
-                f"{skipped} tiles of this epoch cannot be decoded, most_skipped allows {allowed}; "
-                f"the last: {error}"
-            )
-        if len(made.problems) == len(made.images):
-            raise TileError(
-                f"no tile of batch {made.planned.number} can be decoded; the last: {error}"
-            )
-
-    def _batch(self, made: Made, epoch: int) -> Batch:
-        planned = made.planned
-        counts = _stand_in(made)
-        rows = np.where(counts, planned.rows, NO_TILE)
-        values = {
-            name: self.rows.columns[name].values[planned.rows] for name in self.config.columns
-        }
-        return Batch(
-            epoch=epoch,
-            number=planned.number,
-            images=made.images.transpose(0, 3, 1, 2),
-            targets=None if self._target is None else self._target.values[planned.rows],
-            weights=self._weights(planned.rows) * counts,
-            rows=rows,
-            tiles=np.where(counts, self.rows.tile[planned.rows], np.int32(NO_TILE)),
-            slide_ids=tuple(self.rows.slide_id(row) if row >= 0 else "" for row in rows.tolist()),
-            keys=keys_of_tiles(self.rows, planned, seed=self.config.seed, epoch=epoch),
-            columns=values,
-            problems=tuple(str(error) for _, error in made.problems),
-        )
-
     def _weights(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         if self.config.weight is None:
             return np.ones(len(rows), np.float32)
         return np.asarray(self.rows.columns[self.config.weight].values[rows], np.float32)
-
-
-def _stand_in(made: Made) -> NDArray[np.bool_]:
-    """Put a good tile in place of each that could not be decoded, and return which ones count."""
-    counts = made.planned.is_tile.copy()
-    bad = [place for place, _ in made.problems]
-    if bad:
-        good = next(place for place in range(len(counts)) if place not in set(bad))
-        made.images[bad] = made.images[good]
-        counts[bad] = False
-    return counts
 
 
 def _several(runs: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -328,4 +365,6 @@ def _several(runs: str | Path | Sequence[str | Path]) -> list[str | Path]:
 def _columns(config: LoaderConfig) -> list[str]:
     """Return the columns that the settings name, each once."""
     named = (*config.columns, *config.balance, config.target, config.weight)
+    if config.decoder != "cpu":
+        named = (*named, CHECKSUM)
     return list(dict.fromkeys(name for name in named if name is not None))

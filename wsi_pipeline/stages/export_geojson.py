@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.colours import ColourClass, ColourScale, colour_scale
 from wsi_pipeline.labels.qupath import Shown, feature, feature_collection, outline, rectangle
+from wsi_pipeline.manifest import plain_column
 from wsi_pipeline.slides.names import safe_names
 from wsi_pipeline.stages.export_config import ExportConfig, Exported
 from wsi_pipeline.stages.run_directory import RunDirectory, read_record
-from wsi_pipeline.stages.selection import Selection, plain_column
+from wsi_pipeline.stages.selection import Selection
 
 _BOX = ("x", "y", "width", "height")
 

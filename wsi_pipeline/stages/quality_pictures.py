@@ -13,11 +13,10 @@ from wsi_pipeline.errors import TileError
 from wsi_pipeline.files import publish_bytes, remove_file
 from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.labels.quality_config import QcConfig
-from wsi_pipeline.pixels import resized_by_area
 from wsi_pipeline.report.contact_sheet import SHEET_TILE_PX, draw_contact_sheet, quality_page
 from wsi_pipeline.stages.run_directory import RunDirectory
-from wsi_pipeline.store.codec import decode_tile, encode_tile
-from wsi_pipeline.store.reader import read_tile
+from wsi_pipeline.store.codec import encode_tile
+from wsi_pipeline.store.tile_pixels import tile_pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +108,8 @@ def draw_collage(task: CollageTask) -> Collage:
 
 
 def _small(task: CollageTask, slide_id: str, tile: int) -> Rgb:
-    data = read_tile(task.run.array(slide_id), tile)
-    if data is None:
-        raise TileError("no pixels are stored")
-    rgb = decode_tile(data, task.config.codec, tile_size=task.config.tile_size)
-    side_px = min(SHEET_TILE_PX, task.config.tile_size)
-    return resized_by_area(rgb, width=side_px, height=side_px)
+    array, config = task.run.array(slide_id), task.config
+    return tile_pixels(array, tile, config.codec, tile_size=config.tile_size, most_px=SHEET_TILE_PX)
 
 
 def _chosen(judged: pd.DataFrame, kind: Kind, config: QcConfig) -> tuple[tuple[str, int], ...]:

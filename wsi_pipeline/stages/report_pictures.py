@@ -24,8 +24,7 @@ from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.stages.report_cohort import Cohort
 from wsi_pipeline.stages.report_tiles import RunTiles, coloured_columns
 from wsi_pipeline.stages.run_directory import RunDirectory
-from wsi_pipeline.store.codec import decode_tile
-from wsi_pipeline.store.reader import read_tile
+from wsi_pipeline.store.tile_pixels import tile_pixels
 
 _SIDES_PX = ((60, 512), (200, 400))
 _SMALLEST_SIDE_PX = 288
@@ -244,24 +243,15 @@ def _tile_pictures(
     for row in rows:
         slide_id = tiles.slide_ids[int(np.searchsorted(tiles.starts, row, side="right")) - 1]
         tile = int(numbers[row].as_py())
-        rgb = _stored_tile(run, slide_id, tile, tiling)
-        if rgb is None:
+        array, size = run.array(slide_id), tiling.tile_size
+        try:
+            rgb = tile_pixels(array, tile, tiling.codec, tile_size=size, most_px=_TILE_SIDE_PX)
+        except TileError:  # the store has lost it: verify says so
             continue
         how = [cv2.IMWRITE_JPEG_QUALITY, _TILE_QUALITY]
         value = float(extreme.shown[row])
         yield Picture(
-            jpeg=_encoded(_shrunk(rgb, _TILE_SIDE_PX), ".jpg", how),
+            jpeg=_encoded(rgb, ".jpg", how),
             title=f"{slide_id}, tile {tile}",
             value=f"{100 * value:.0f} %" if extreme.unit == "%" else f"{value:.4g}",
         )
-
-
-def _stored_tile(run: RunDirectory, slide_id: str, tile: int, tiling: TileConfig) -> Rgb | None:
-    """Return a tile's pixels, None where the store has lost them: ``verify`` says so."""
-    try:
-        chunk = read_tile(run.array(slide_id), tile)
-        if chunk is None:
-            return None
-        return decode_tile(chunk, tiling.codec, tile_size=tiling.tile_size)
-    except TileError:
-        return None

@@ -14,8 +14,7 @@ from wsi_pipeline.geometry import Rgb
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.stain import Floats, angle_degrees, macenko_vectors
 from wsi_pipeline.stages.run_directory import RunDirectory, SlideRecord, read_run_json
-from wsi_pipeline.store.codec import decode_tile
-from wsi_pipeline.store.reader import read_tile
+from wsi_pipeline.store.tile_pixels import tile_pixels
 
 _SIDE_PX = 96
 """Rows and columns taken of a tile, evenly: neighbours say the same."""
@@ -138,10 +137,11 @@ def _tasks(
 
 def _pixels(task: StainTask, tile: int) -> Rgb:
     """Return evenly chosen pixels of a stored tile, ``(pixels, 3)``."""
-    data = read_tile(task.run.array(task.slide_id), tile)
-    if data is None:
-        raise TileError(f"tile {tile}: no pixels are stored")
-    rgb = decode_tile(data, task.config.codec, tile_size=task.config.tile_size)
+    array, config = task.run.array(task.slide_id), task.config
+    try:
+        rgb = tile_pixels(array, tile, config.codec, tile_size=config.tile_size)
+    except TileError as error:
+        raise TileError(f"tile {tile}: {error}") from error
     step = max(1, task.config.tile_size // _SIDE_PX)
     return rgb[::step, ::step].reshape(-1, 3)
 

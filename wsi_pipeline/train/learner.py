@@ -10,7 +10,7 @@ import torch
 
 from wsi_pipeline.augment.policy import Augmenter
 from wsi_pipeline.errors import TrainError
-from wsi_pipeline.loader.dataset import TensorBatch
+from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.randomness import generator
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.model import Network, parameter_groups

@@ -1,7 +1,8 @@
 """A network's answers for every tile of a part, as validation needs them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -12,12 +13,15 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from wsi_pipeline.loader.dataset import TensorBatch, TileDataLoader
+from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.rows import Rows
+from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import write_table
+from wsi_pipeline.train.config import TrainConfig
 from wsi_pipeline.train.learner import Learner, enough_memory, targets_of
 from wsi_pipeline.train.metrics import evaluation
+from wsi_pipeline.train.peers import Peers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,41 @@ class Answers:
 
 
 def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = None) -> Answers:
-    """Return what the network says of the first batches of a loader's first epoch, or of all of them.
+    """Return what a network under training says of a loader's tiles; see ``answers_of``."""
+    network = learner.judged.eval()
+    found = answers_of(
+        partial(learner.task.logits, network),
+        loader,
+        peers=learner.peers,
+        config=learner.config,
+        batches=batches,
+    )
+    learner.network.train()
+    return found
+
+
+def answers_of(
+    ask: Callable[[torch.Tensor], torch.Tensor],
+    loader: TileDataLoader,
+    *,
+    peers: Peers,
+    config: TrainConfig,
+    batches: int | None = None,
+) -> Answers:
+    """Return the logits of the first batches of a loader's first epoch, or of all of them.
+
+    Parameters
+    ----------
+    ask
+        uint8 images ``(B, 3, H, W)`` to logits, in evaluation mode.
+    loader
+        Unshuffled, or always shuffled alike.
+    peers
+        Who else asks for a part of every batch.
+    config
+        Of the network; says what to lower where memory is too little.
+    batches
+        How many; all if not given.
 
     Raises
     ------
@@ -42,18 +80,15 @@ def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = N
         The device has too little memory, or another rank has ended.
     """
     began = perf_counter()
-    network = learner.judged.eval()
     found: list[dict[str, NDArray[Any]]] = []
     loader.set_epoch(0)
-    with torch.inference_mode(), enough_memory(learner.config):
+    with torch.inference_mode(), enough_memory(config):
         for batch in islice(loader, batches):
-            here = batch.to(learner.peers.device)
-            logits = learner.task.logits(network, here.images).float().cpu().numpy()
+            logits = ask(batch.to(peers.device).images).float().cpu().numpy()
             found.append({"logits": logits, **_of(batch)})
-    gathered = learner.peers.gather(
+    gathered = peers.gather(
         {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     )
-    learner.network.train()
     return _in_order(gathered, perf_counter() - began)
 
 

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from wsi_pipeline.errors import TrainError
-from wsi_pipeline.loader.dataset import TensorBatch
+from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.train.learner import Taken
 from wsi_pipeline.train.looking import first_of
 

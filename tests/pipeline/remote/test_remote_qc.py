@@ -10,7 +10,7 @@ from tests.pipeline.runs import digests
 from wsi_pipeline.config import make_config
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
-from wsi_pipeline.stages.group_comparison import compare_groups
+from wsi_pipeline.stages.compare import compare_groups
 from wsi_pipeline.stages.qc import qc_run
 
 # Server and client warn of what is not ours: sessions left open by a client that was dropped.

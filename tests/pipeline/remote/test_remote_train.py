@@ -35,5 +35,5 @@ def test_a_model_of_a_remote_run_is_that_of_a_local_one(bucket: str, tmp_path: P
     content = read_checkpoint(there.directory.last)
     assert content is not None
     assert same_weights(content["learner"]["network"], weights_of(here.directory))
-    assert load_network(f"{bucket}/RUN/models/model")[1] == ("benign", "cancer")
+    assert load_network(f"{bucket}/RUN/models/model").classes == ("benign", "cancer")
     assert there.best_loss == here.best_loss

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wsi_pipeline.geometry import Boxes
@@ -70,6 +72,46 @@ def test_other_slides_are_not_called_alike() -> None:
     assert alike(pictures) == []
     closest = max(each.correlation for each in alike(pictures, least=-1))
     assert closest < ALIKE - 0.1
+
+
+def few_tiles(seed: int) -> tuple[Boxes, NDArray[np.float32]]:
+    """Return 63 tiles of a slide with a dark spot, whose colours say nearly the same as stains do."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.divmod(np.arange(63), 9)
+    spot = rng.uniform(0, [9, 7])
+    away = np.hypot(columns - spot[0], rows - spot[1])
+    dark = np.exp(-((away / 2.5) ** 2)) + rng.normal(0, 0.15, 63)
+    own = rng.normal(0, 0.05, (63, 3))
+    boxes0 = np.column_stack([columns * 205, rows * 205, np.full((63, 2), 256)])
+    mixed = dark[:, None] * np.array([-60, 40, -50]) + 60 * own + np.array([190, 60, 200])
+    return boxes0.astype(np.int32), mixed.astype(np.float32)
+
+
+def test_spots_in_the_same_place_do_not_make_slides_alike_and_copies_still_are() -> None:
+    slides = [few_tiles(seed) for seed in range(40)]
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(0, 0.5, (63, 3)).astype(np.float32) for _ in slides]
+    noisy = [(slide[0], slide[1] + own) for slide, own in zip(slides, noise, strict=True)]
+    pictures = [picture(*slide) for slide in (*slides, *noisy)]
+    found = {(each.one, each.other) for each in alike(pictures)}
+    assert found == {(number, number + 40) for number in range(40)}
+
+
+@given(seed=st.integers(0, 1000), gains=st.tuples(*[st.floats(0.3, 3)] * 3))
+def test_brightness_and_contrast_of_each_colour_do_not_matter(
+    seed: int, gains: tuple[float, ...]
+) -> None:
+    boxes0, colours = few_tiles(seed)
+    other = picture(boxes0, (colours * np.array(gains) + 7).astype(np.float32))
+    np.testing.assert_allclose(picture(boxes0, colours).cells, other.cells, atol=1e-3)
+
+
+def test_colours_that_say_the_same_count_once() -> None:
+    boxes0, colours = tissue(5)
+    gray = np.repeat(colours[:, :1], 3, axis=1)
+    plane = picture(boxes0, gray).cells
+    np.testing.assert_allclose(plane[0], plane[1], atol=1e-6)
+    assert alike([picture(boxes0, gray), picture(boxes0, gray)])[0].correlation > 0.999
 
 
 def test_the_order_of_tiles_does_not_matter() -> None:

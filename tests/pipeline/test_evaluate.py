@@ -1,0 +1,120 @@
+"""A trained network asked for tiles of a part: what it says, what is written, what is refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+torch = pytest.importorskip("torch", reason="needs the extra train")
+
+from tests.pipeline.runs import Command  # noqa: E402
+from tests.pipeline.trainable import labelled_run, small  # noqa: E402
+from wsi_pipeline.errors import ConfigError  # noqa: E402
+from wsi_pipeline.evaluation import Evaluated, evaluate  # noqa: E402
+from wsi_pipeline.train.config import WorkConfig  # noqa: E402
+from wsi_pipeline.training import train  # noqa: E402
+
+CPU = WorkConfig(device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a network that has had one epoch; test has seven tiles, not a whole batch."""
+    path = labelled_run(tmp_path_factory.mktemp("evaluate"), test=7)
+    config, work = small(epochs=1)
+    train(path, config, name="net", work=work)
+    return path
+
+
+def table_of(found: Evaluated) -> pd.DataFrame:
+    return pd.read_parquet(found.predictions)
+
+
+def test_every_tile_of_the_part_has_one_row_and_no_other_has(run: Path) -> None:
+    found = table_of(evaluate(run, model="net", work=CPU))
+    tiles = pd.read_parquet(run / "manifest").query("split == 'test'")
+    expected = sorted(zip(tiles["slide_id"], tiles["tile"], strict=True))
+    assert sorted(zip(found["slide_id"], found["tile"], strict=True)) == expected
+    assert found["target"].tolist() == (tiles["label"] == "cancer").astype(int).tolist()
+
+
+def test_validation_is_answered_as_in_training(run: Path) -> None:
+    again = table_of(evaluate(run, model="net", part="validation", work=CPU))
+    then = pd.read_parquet(run / "models" / "net" / "logits" / "validation.parquet")
+    pd.testing.assert_frame_equal(again, then)
+
+
+def test_scores_are_those_of_the_logits(run: Path) -> None:
+    found = evaluate(run, model="net", part="all", work=CPU)
+    rows = table_of(found)
+    assert len(rows) == 39
+    assert found.scores["auroc"] == pytest.approx(roc_auc_score(rows["target"], rows["logit"]))
+    written = json.loads(found.predictions.with_suffix(".json").read_text(encoding="utf-8"))
+    assert written["scores"]["auroc"] == found.scores["auroc"]
+    assert written["classes"] == ["benign", "cancer"]
+
+
+def test_another_run_is_answered_by_the_same_network(run: Path, tmp_path: Path) -> None:
+    other = labelled_run(tmp_path / "elsewhere", test=5)
+    found = evaluate(run, model="net", on=other, work=CPU)
+    assert found.predictions == run / "models" / "net" / "predictions" / "RUN-test.parquet"
+    assert len(table_of(found)) == 5
+    assert not (other / "models").exists()
+
+
+def test_a_condition_chooses_among_the_tiles(run: Path) -> None:
+    found = table_of(evaluate(run, model="net", part="all", where="label == 'cancer'", work=CPU))
+    assert set(found["target"]) == {1}
+
+
+def test_a_score_that_needs_both_classes_is_none_of_one(run: Path) -> None:
+    found = evaluate(run, model="net", where="label == 'cancer'", work=CPU)
+    assert found.scores["auroc"] is None
+    assert np.isfinite(found.scores["recall_cancer"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"model": "nett"}, "nett: expected a model that was trained"),
+        ({"model": "net", "where": "scaner == 'B'"}, "scaner"),
+        ({"model": "net", "where": "tile > 10000"}, "no tile"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_a_sentence(
+    run: Path, asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        evaluate(run, **asked, work=CPU)
+
+
+def test_a_label_that_the_network_has_not_learnt_is_refused(run: Path, tmp_path: Path) -> None:
+    other = labelled_run(tmp_path / "elsewhere", test=4)
+    for path in (other / "manifest").glob("*.parquet"):
+        rows = pd.read_parquet(path)
+        rows["label"] = rows["label"].astype(str).replace("cancer", "tumour").astype("category")
+        rows.to_parquet(path)
+    with pytest.raises(ConfigError, match="tumour"):
+        evaluate(run, model="net", on=other, work=CPU)
+
+
+def test_the_command_prints_scores_and_where_the_logits_are(run: Path, wsi: Command) -> None:
+    ended = wsi("evaluate", run, "--model", "net", "--device", "cpu")
+    assert ended.code == 0, ended.err
+    assert "auroc" in ended.out
+    assert "predictions/test.parquet" in ended.out.replace("\n", "")
+    answered = wsi("evaluate", run, "--model", "net", "--device", "cpu", "--json")
+    assert 0 <= json.loads(answered.out)["scores"]["auroc"] <= 1

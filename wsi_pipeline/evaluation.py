@@ -1,0 +1,160 @@
+"""A trained network on tiles that it has not seen: logits as a table, scores as a file."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.files import publish_bytes
+from wsi_pipeline.loader.dataset import TileDataLoader
+from wsi_pipeline.loader.rows import READABLE
+from wsi_pipeline.loader.tiles import TileLoader
+from wsi_pipeline.manifest import columns_in, manifest_columns
+from wsi_pipeline.provenance import library_versions
+from wsi_pipeline.remote import absolute
+from wsi_pipeline.train.config import TrainConfig, WorkConfig
+from wsi_pipeline.train.learner import PRECISIONS
+from wsi_pipeline.train.looking import Answers, answers_of, write_logits
+from wsi_pipeline.train.metrics import evaluation
+from wsi_pipeline.train.model_directory import model_directory
+from wsi_pipeline.train.parts import WORDS
+from wsi_pipeline.train.peers import together
+from wsi_pipeline.train.task import Task
+from wsi_pipeline.training import Trained, load_network
+
+Part: TypeAlias = Literal["train", "validation", "test", "all"]
+
+PARTS: tuple[Part, ...] = get_args(Part)
+_WORDS = {**WORDS, "test": ("test", "testing")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """What a network is worth on some tiles."""
+
+    predictions: Path
+    """One row per tile: slide_id, tile, target, weight, logit."""
+    scores: Mapping[str, Any]
+    """As in metrics.parquet; None where a score cannot be said."""
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    model: str,
+    part: Part = "test",
+    on: str | Path | None = None,
+    where: str | None = None,
+    work: WorkConfig | None = None,
+) -> Evaluated:
+    """Ask a trained network for every tile of a part, and compare with the labels.
+
+    Images are made as they were in training: the same size, the same way there, the same stain. Logits are in
+    ``RUN/models/NAME/predictions/PART.parquet``, of another run in ``OTHER-PART.parquet``; scores beside them
+    as JSON.
+
+    Parameters
+    ----------
+    run
+        Where the model was trained.
+    model
+        Its name.
+    part
+        Of the column that it was trained by; ``all``: every readable tile.
+    on
+        Another run, such as another centre's.
+    where
+        Further condition on tiles.
+    work
+        How it is carried out.
+
+    Raises
+    ------
+    ConfigError
+        There is no such model, or no such tile, or its label is no class of the network.
+    TrainError
+        A checkpoint is damaged, memory is too little, or another rank has ended.
+    """
+    work = work or WorkConfig()
+    directory = model_directory(run, model)
+    trained = load_network(directory)
+    tiles = _tiles(on or run, trained, work, condition=_where(trained.config, part, where))
+    with together(work.device) as peers:
+        loader = TileDataLoader(tiles, workers=work.workers)
+        asked = _asked(trained, peers.device)
+        found = answers_of(asked, loader, peers=peers, config=trained.config)
+        scores = evaluation(found.logits, found.targets, found.weights, classes=trained.classes)
+        name = part if on is None else f"{_word(on)}-{part}"
+        target = directory.path / "predictions" / f"{name}.parquet"
+        if peers.is_first:
+            about = {"run": str(absolute(on or run)), "part": part, "where": where}
+            _write(
+                target, found, tiles, {**about, "classes": list(trained.classes), "scores": scores}
+            )
+        peers.most(0)  # nobody leaves before the first has written
+    return Evaluated(predictions=target, scores=scores)
+
+
+def _where(config: TrainConfig, part: Part, more: str | None) -> str:
+    """Return the condition on tiles; that of the training holds as well."""
+    conditions = [READABLE]
+    if part != "all":
+        conditions.append(f"{config.split} in {list(_WORDS[part])}")
+    conditions += [f"({each})" for each in (config.where, more) if each]
+    return " and ".join(conditions)
+
+
+def _asked(trained: Trained, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what gives logits of images, in the precision of the training."""
+    autocast = PRECISIONS[trained.config.precision]
+    task = Task(trained.config.loss, trained.classes, autocast=autocast)
+    return partial(task.logits, trained.network.to(device))
+
+
+def _tiles(run: str | Path, trained: Trained, work: WorkConfig, *, condition: str) -> TileLoader:
+    """Return the tiles of a run in order, made as they were in training.
+
+    Raises
+    ------
+    ConfigError
+        A column is missing, no tile is left, or a label is no class of the network.
+    """
+    config = trained.config
+    known = manifest_columns(run)
+    if config.target not in known:
+        raise ConfigError(
+            f"{run}: no tile has a {config.target}, which this network has learnt; label the run first "
+            "(wsi-pipeline label)"
+        )
+    columns_in(condition, known)
+    return TileLoader(
+        run,
+        where=condition,
+        target=config.target,
+        classes=trained.classes,
+        weight=config.weight,
+        batch_size=config.batch_size,
+        shuffle=False,
+        image_px=config.load_px,
+        shrink=config.shrink,
+        threads=work.threads,
+        cache=work.cache,
+    )
+
+
+def _write(path: Path, found: Answers, tiles: TileLoader, content: Mapping[str, Any]) -> None:
+    write_logits(path, found, tiles.rows)
+    whole = {**content, "versions": library_versions()}
+    text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    publish_bytes(path.with_suffix(".json"), text.encode())
+
+
+def _word(run: str | Path) -> str:
+    """Return a run's name as a part of a file's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", absolute(run).name)
