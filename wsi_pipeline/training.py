@@ -186,14 +186,16 @@ def load_network(directory: ModelDirectory | str | Path) -> Trained:
 
 @contextmanager
 def repeatable(work: WorkConfig) -> Iterator[None]:
-    """Let torch take only algorithms that repeat themselves, where that is asked for; put back as it was."""
-    if not work.deterministic:
-        yield
-        return
+    """Let torch take algorithms that repeat themselves, or the quickest ones; put back as it was.
+
+    Which one cuDNN takes for a convolution is tried out where they need not repeat themselves: all steps have
+    images of one size.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(mode=True)
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not work.deterministic
+    if work.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True)
     try:
         yield
     finally:

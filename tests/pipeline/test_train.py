@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -212,6 +212,42 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(
     ended = train(tiles, config, name=name, work=work)
     assert ended.ended == "done"
     assert same_weights(weights_of(ended.directory), weights_of(undisturbed.directory))
+
+
+def test_cut_off_while_it_validates_no_step_is_taken_again(
+    tiles: Path, undisturbed: TrainOutcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("wsi_pipeline.train.loop.row_of", cut_off)
+    with pytest.raises(ZeroDivisionError):
+        trained(tiles, "validates")
+    left = torch.load(model_directory(tiles, "validates").last, weights_only=True)
+    place = (left["loader"]["epoch"], left["loader"]["batch"])
+    assert (left["learner"]["step"], place) == (3, (0, 3))
+    with pytest.raises(ZeroDivisionError):
+        trained(tiles, "validates")
+    monkeypatch.undo()
+    outcome = trained(tiles, "validates")
+    assert same_weights(weights_of(outcome.directory), weights_of(undisturbed.directory))
+    assert rows_of(outcome).drop(columns=TIMES).equals(rows_of(undisturbed).drop(columns=TIMES))
+
+
+def test_deterministic_algorithms_are_asked_for_and_put_back(
+    tiles: Path, undisturbed: TrainOutcome
+) -> None:
+    class Looks(SilentTrainObserver):
+        seen: ClassVar[list[bool]] = []
+
+        def on_step(self, row: Mapping[str, Any]) -> None:  # noqa: ARG002
+            self.seen.append(torch.are_deterministic_algorithms_enabled())
+
+    config, work = small(deterministic=True)
+    outcome = train(tiles, config, name="repeats", work=work, observer=Looks())
+    assert all(Looks.seen)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert same_weights(weights_of(outcome.directory), weights_of(undisturbed.directory))
 
 
 class TrainsToo(SilentTrainObserver):

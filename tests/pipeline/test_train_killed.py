@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,25 +72,34 @@ def changed_ns(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
+MOST = (signal.SIGKILL, signal.SIGINT) * 3
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGKILL, signal.SIGTERM), pytest.param(MOST, marks=pytest.mark.chaos)],
+    ids=["twice", "often"],
+)
 def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_weights(
-    run: Path, undisturbed: dict[str, Any]
+    numbers: Sequence[signal.Signals], run: Path, undisturbed: dict[str, Any]
 ) -> None:
-    drawn = random.Random(5)  # noqa: S311  moments, not secrets
-    model = run / "models" / "killed"
-    codes = []
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-        process = begin(run, "killed")
+    drawn = random.Random(len(numbers))  # noqa: S311  moments, not secrets
+    name = f"killed-{len(numbers)}"
+    model = run / "models" / name
+    for number in numbers:
+        process = begin(run, name)
         wait_for_another(model / "checkpoints" / "last.pt", process)
         time.sleep(drawn.uniform(0, 0.2))
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-        codes.append(process.returncode)
-        if number == signal.SIGTERM:
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL
+        else:
+            assert process.returncode == 130
             assert said.splitlines()[-1].startswith("interrupted: what is finished is kept")
-    assert codes == [-signal.SIGKILL, 130, -signal.SIGKILL]
-    ended = begin(run, "killed")
+    ended = begin(run, name)
     _, said = ended.communicate(timeout=100)
     assert ended.returncode == 0, said
-    assert "killed: goes on after step" in said
+    assert f"{name}: goes on after step" in said
     assert same_weights(weights_of(model), undisturbed)
     assert leftovers(run) == []

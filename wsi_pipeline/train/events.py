@@ -1,6 +1,7 @@
 """Rows of a training as event files, which TensorBoard shows while it goes on."""
 
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ class Events:
     def __init__(self, folder: Path, *, after_step: int | None) -> None:
         """Begin a file; events of later steps in older files are shown no more."""
         self._writer = EventFileWriter(str(folder))
+        self._end = weakref.finalize(
+            self, self._writer.close
+        )  # its thread ends with this, however it goes
         if after_step is not None:
             start = SessionLog(status=SessionLog.START)
             self._writer.add_event(
@@ -57,7 +61,7 @@ class Events:
 
     def close(self) -> None:
         """End the file."""
-        self._writer.close()
+        self._end()
 
 
 def open_events(folder: Path, *, after_step: int | None) -> Events | None:

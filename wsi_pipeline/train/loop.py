@@ -1,10 +1,12 @@
 """The loop, top to bottom: steps, validation, checkpoints, and when to stop."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal, TypeAlias
 
+from wsi_pipeline.errors import OutputError
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.train.checkpoint import read_checkpoint, write_checkpoint
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
@@ -44,6 +46,14 @@ class Job:
     """Raises where another has taken the folder over."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Which batch, as a loader's state takes it."""
+
+    epoch: int
+    number: int
+
+
 Ended: TypeAlias = Literal["done", "stopped"]
 """All epochs are over, or patience is; or it was asked to stop."""
 
@@ -68,20 +78,21 @@ def train(job: Job) -> Ended:
     """
     run = Running(job)
     log = StepLog(run.tell, may_overflow=job.config.precision == "fp16")
-    with asked_to_stop() as asked:
+    with run.written():
         for epoch in range(run.epoch, job.config.epochs):
             if run.best.is_over(epoch - 1):
                 break
             run.learner.begin_epoch(epoch)
-            for batch in log.timed(run.batches):
-                taken = run.learner.learn(batch, steps=run.steps)
-                log.add(taken, batch)
-                if (next_thing := run.next_thing(asked)) != GO:
-                    log.flush()
-                    run.save()
-                if next_thing == STOP:
-                    return "stopped"
-            log.flush()
+            with asked_to_stop() as asked:
+                for batch in log.timed(run.batches):
+                    log.add(run.learner.learn(batch, steps=run.steps), batch)
+                    if (following := run.following(asked)) != GO:
+                        log.flush()
+                        run.save()
+                    if following == STOP:
+                        return "stopped"
+                log.flush()
+                run.save(after=run.last_batch(epoch))  # what stops it from here on costs no step
             rows, seen = run.look(epoch)
             if run.best.improves(rows[-1]["loss"], epoch):
                 run.keep(seen)
@@ -131,7 +142,17 @@ class Running:
             self.history.add([row])
             self.job.observer.on_step(row)
 
-    def next_thing(self, asked: Asked) -> int:
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """Have all rows on the disk when this is left, whatever it is left for."""
+        try:
+            yield
+        finally:
+            if self.history is not None:
+                with suppress(OutputError):  # what is wrong with the disk was said before
+                    self.history.close()
+
+    def following(self, asked: Asked) -> int:
         """Return what all ranks do after this step."""
         due = monotonic() - self._saved_s > 60 * self.job.work.checkpoint_minutes
         wanted = STOP if asked else SAVE if due and self.job.peers.is_first else GO
@@ -177,8 +198,18 @@ class Running:
             self.history.end_epoch()
             self.job.observer.on_epoch(rows)
 
-    def save(self) -> None:
-        """Write all that is needed to go on, after the rows that it covers."""
+    def last_batch(self, epoch: int) -> Batch:
+        """Return where an epoch's steps are all taken and validation is still to come."""
+        return Batch(epoch=epoch, number=len(self.batches) - 1)
+
+    def save(self, after: Batch | None = None) -> None:
+        """Write all that is needed to go on, after the rows that it covers.
+
+        Parameters
+        ----------
+        after
+            The last batch that was learnt; where the loader is, if not given.
+        """
         self.learner.agree()
         if self.history is not None:
             self.job.check()
@@ -186,7 +217,7 @@ class Running:
             content = {
                 "settings_digest": self.job.config.digest(),
                 "learner": self.learner.state_dict(),
-                "loader": self.batches.state_dict(),
+                "loader": self.batches.state_dict(after),
                 "best": {"loss": self.best.loss, "epoch": self.best.epoch},
                 "rows": self.history.rows,
             }

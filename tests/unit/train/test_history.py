@@ -1,9 +1,11 @@
 """The table of a training: what is saved stays, what came after a checkpoint is written again."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -250,3 +252,19 @@ def test_tensorboard_shows_every_number_once_after_a_training_went_on(tmp_path: 
     assert scalars["step/loss"] == [(step, pytest.approx(1 / (step + 1))) for step in range(8)]
     assert scalars["validation/auroc"] == [(7, 1.0)]
     assert histograms == {"validation/logits_benign", "validation/logits_cancer"}
+
+
+@pytest.mark.filterwarnings("default")
+def test_many_trainings_of_a_process_leave_no_thread_and_no_open_file(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra train")
+    History(tmp_path / "first").close()
+    gc.collect()
+    threads, files = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(5):
+        history = History(tmp_path / str(number))
+        history.add([step_row(0)])
+        history.save()
+        del history  # as a training that was broken off leaves it
+    gc.collect()
+    assert threading.active_count() <= threads
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
@@ -44,6 +44,7 @@ def drawn(
     return chosen, targets, random.integers(1, 5, tiles).astype(np.float64)
 
 
+@settings(max_examples=30)
 @given(seeds, st.integers(2, 80), st.booleans())
 def test_binary_scores_are_scikit_learns(seed: int, tiles: int, ties: bool) -> None:  # noqa: FBT001
     z, y, w = drawn(seed, tiles=tiles, ties=ties)
@@ -61,6 +62,7 @@ def test_binary_scores_are_scikit_learns(seed: int, tiles: int, ties: bool) -> N
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
+@settings(max_examples=20)
 @given(seeds, st.integers(8, 80))
 def test_scores_of_four_classes_are_scikit_learns(seed: int, tiles: int) -> None:
     z, y, w = drawn(seed, tiles=tiles, classes=4, single=False)
