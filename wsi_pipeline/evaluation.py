@@ -12,7 +12,6 @@ import torch
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import publish_bytes
-from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.manifest import columns_in, manifest_columns
@@ -20,7 +19,7 @@ from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import PRECISIONS
-from wsi_pipeline.train.looking import Answers, answers_of, write_logits
+from wsi_pipeline.train.looking import Answers, answers_of, batches_on, write_logits
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.model_directory import model_directory
 from wsi_pipeline.train.parts import WORDS
@@ -86,7 +85,7 @@ def evaluate(
     trained = load_network(directory)
     tiles = _tiles(on or run, trained, work, condition=_where(trained.config, part, where))
     with together(work.device) as peers:
-        loader = TileDataLoader(tiles, workers=work.workers)
+        loader = batches_on(peers.device, tiles, work)
         asked = _asked(trained, peers.device)
         found = answers_of(asked, loader, peers=peers, config=trained.config)
         scores = evaluation(found.logits, found.targets, found.weights, classes=trained.classes)
@@ -143,6 +142,7 @@ def _tiles(run: str | Path, trained: Trained, work: WorkConfig, *, condition: st
         shuffle=False,
         image_px=config.load_px,
         shrink=config.shrink,
+        decoder=config.decoder,
         threads=work.threads,
         cache=work.cache,
     )

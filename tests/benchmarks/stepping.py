@@ -97,22 +97,13 @@ def _ours(device: torch.device, batch_size: int, augment: Any) -> Callable[[int]
     learner.begin_epoch(0)
     history = History(Path(tempfile.mkdtemp()))
     log = StepLog(lambda row: history.add([row]), may_overflow=False)
-    keys = [each.keys for each in _batches(batch_size)]
     batches = [each.to(device) for each in _batches(batch_size)]
 
     def step(number: int) -> None:
         batch = batches[number % _BATCHES]
-        log.add(learner.learn(_with(batch, keys[number % _BATCHES]), steps=1000), batch)
+        log.add(learner.learn(batch, steps=1000), batch)
 
     return step
-
-
-def _with(batch: TensorBatch, keys: torch.Tensor) -> TensorBatch:
-    """Return a batch on a device whose keys are on the CPU, as a loader gives them."""
-    names = ("epoch", "number", "images", "targets", "weights", "rows", "tiles", "slide_ids")
-    return TensorBatch(
-        keys=keys, columns=batch.columns, **{name: getattr(batch, name) for name in names}
-    )
 
 
 def _batches(batch_size: int) -> list[TensorBatch]:

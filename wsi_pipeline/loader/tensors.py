@@ -1,7 +1,7 @@
 """A batch as tensors."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -37,13 +37,18 @@ class TensorBatch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def to(self, device: "torch.device | str") -> Self:
-        """Return the batch on a device, copied while the program goes on where its memory is pinned."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        """Return the batch on a device, copied while the program goes on where its memory is pinned.
+
+        Keys stay where they are: what is done to images is planned by the processor.
+        """
+        moved = self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return replace(moved, keys=self.keys)
 
     def record_stream(self, stream: Any) -> None:  # noqa: ANN401  torch.cuda.Stream
         """Keep the memory of tensors on a CUDA device until what a stream was asked for so far is done."""
         for tensor in self._tensors():
-            tensor.record_stream(stream)
+            if tensor.is_cuda:
+                tensor.record_stream(stream)
 
     def _tensors(self) -> Iterator[torch.Tensor]:
         yield from (getattr(self, name) for name in _TENSORS)

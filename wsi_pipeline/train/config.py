@@ -107,6 +107,12 @@ class TrainConfig(Config):
         description="JPEG tiles are decoded at 1, 1/2 or 1/4 of their size first, which is quicker.",
         json_schema_extra=_expected("1, 2 or 4"),
     )
+    decoder: Literal["cpu", "cuda"] = Field(
+        "cpu",
+        description="What decodes JPEG tiles: `cuda` is the GPU (nvJPEG), whose pixels differ by a few gray "
+        "levels; needs the extra `gpu`.",
+        json_schema_extra=_expected("cpu or cuda"),
+    )
     batch_size: int = Field(
         64,
         ge=1,

@@ -134,9 +134,8 @@ class Learner:
         torch.manual_seed(int(drawn.integers(2**63)))
 
     def _phases(self, batch: TensorBatch) -> tuple[tuple[str, ...], torch.Tensor]:
-        planned = batch.keys  # on the CPU, where what is done to images is planned
         batch = batch.to(self.peers.device)
-        images = self._augment(self.network.stained(batch.images), planned)
+        images = self._augment(self.network.stained(batch.images), batch.keys)
         whole = self.peers.total(batch.weights.sum()).clamp_min(1e-12)
         chunks = list(self._chunks(batch, images))
         begun = [self.task.phases(self._forward, *chunk) for chunk in chunks]

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.rows import Rows
 from wsi_pipeline.loader.tensors import TensorBatch
+from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import write_table
-from wsi_pipeline.train.config import TrainConfig
+from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import Learner, enough_memory, targets_of
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.peers import Peers
@@ -35,6 +36,13 @@ class Answers:
     rows: NDArray[np.int64]
     """Of the loader."""
     seconds: float
+
+
+def batches_on(device: torch.device, tiles: TileLoader, work: WorkConfig) -> TileDataLoader:
+    """Return a loader's batches, copied to a device ahead of time."""
+    workers = {"persistent_workers": True} if work.workers else {}
+    there = device if device.type == "cuda" else None
+    return TileDataLoader(tiles, workers=work.workers, device=there, **workers)
 
 
 def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = None) -> Answers:
@@ -140,9 +148,9 @@ def write_logits(path: Path, found: Answers, rows: Rows) -> None:
 
 def _of(batch: TensorBatch) -> dict[str, NDArray[Any]]:
     return {
-        "targets": targets_of(batch).numpy(),
-        "weights": batch.weights.numpy(),
-        "rows": batch.rows.numpy(),
+        "targets": targets_of(batch).cpu().numpy(),
+        "weights": batch.weights.cpu().numpy(),
+        "rows": batch.rows.cpu().numpy(),
     }
 
 

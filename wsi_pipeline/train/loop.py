@@ -12,7 +12,7 @@ from wsi_pipeline.train.checkpoint import read_checkpoint, write_checkpoint
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.history import History
 from wsi_pipeline.train.learner import PRECISIONS, Learner, seed_weights
-from wsi_pipeline.train.looking import Answers, answers, row_of, write_logits
+from wsi_pipeline.train.looking import Answers, answers, batches_on, row_of, write_logits
 from wsi_pipeline.train.metrics import logit_shifts
 from wsi_pipeline.train.model import make_model
 from wsi_pipeline.train.model_directory import ModelDirectory
@@ -230,11 +230,7 @@ class Running:
             yield row_of(found, self.learner, self.job.parts.classes, place)
 
     def _loader(self, tiles: Any) -> TileDataLoader:  # noqa: ANN401  a TileLoader
-        work = self.job.work
-        options: dict[str, Any] = {"pin_memory": self.job.peers.device.type == "cuda"}
-        if work.workers:
-            options["persistent_workers"] = True
-        return TileDataLoader(tiles, workers=work.workers, **options)
+        return batches_on(self.job.peers.device, tiles, self.job.work)
 
 
 def _learner(job: Job, *, fresh: bool) -> Learner:

@@ -132,6 +132,7 @@ def _of_all(config: TrainConfig, work: WorkConfig) -> dict[str, Any]:
         "weight": config.weight,
         "image_px": config.load_px,
         "shrink": config.shrink,
+        "decoder": config.decoder,
         "threads": work.threads,
         "cache": work.cache,
     }

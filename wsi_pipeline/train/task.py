@@ -73,7 +73,7 @@ class Task:
         weights
             ``(B,)`` float; tiles of weight 0 only fill the batch up: they are mixed with none.
         keys
-            ``(B,)`` int64 of the tiles in this epoch: all that is random follows from them.
+            ``(B,)`` int64 of the tiles in this epoch, on any device: all that is random follows from them.
         """
         for name in self.phase_names:
             if name == "clean":
@@ -102,6 +102,7 @@ class Task:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return mixtures of images, their targets ``(B, C)`` and weights ``(B,)``, mixed likewise."""
         labels = label_shares(targets, len(self.loss.classes), weights > 0)
+        keys = keys.to(images.device, non_blocking=True)
         partner = partners(keys, weights)
         asymmetric = self.config.mixup_labels == "rare"
         most = 1 - self.config.mixup_margin if asymmetric else 1.0
