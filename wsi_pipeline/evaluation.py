@@ -23,7 +23,7 @@ from wsi_pipeline.train.learner import PRECISIONS
 from wsi_pipeline.train.looking import Answers, answers_of, write_logits
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.model_directory import model_directory
-from wsi_pipeline.train.parts import WORDS
+from wsi_pipeline.train.parts import WORDS, where_of
 from wsi_pipeline.train.peers import together
 from wsi_pipeline.train.task import Task
 from wsi_pipeline.training import Trained, load_network
@@ -31,7 +31,7 @@ from wsi_pipeline.training import Trained, load_network
 Part: TypeAlias = Literal["train", "validation", "test", "all"]
 
 PARTS: tuple[Part, ...] = get_args(Part)
-_WORDS = {**WORDS, "test": ("test", "testing")}
+_TEST_WORDS = ("test", "testing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +102,15 @@ def evaluate(
 
 
 def _where(config: TrainConfig, part: Part, more: str | None) -> str:
-    """Return the condition on tiles; that of the training holds as well."""
-    conditions = [READABLE]
-    if part != "all":
-        conditions.append(f"{config.split} in {list(_WORDS[part])}")
-    conditions += [f"({each})" for each in (config.where, more) if each]
+    """Return the condition on tiles; that of the training holds as well, its fold too."""
+    if part in WORDS:
+        conditions = [where_of(config, part)]
+    else:
+        conditions = [READABLE]
+        if part == "test":
+            conditions.append(f"{config.split} in {list(_TEST_WORDS)}")
+        conditions += [f"({config.where})"] if config.where else []
+    conditions += [f"({more})"] if more else []
     return " and ".join(conditions)
 
 
