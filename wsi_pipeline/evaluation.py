@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.loader.tiles import TileLoader
-from wsi_pipeline.manifest import columns_in, manifest_columns
+from wsi_pipeline.manifest import columns_in, holds_words, manifest_columns
 from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
@@ -137,11 +139,12 @@ def _tiles(run: str | Path, trained: Trained, work: WorkConfig, *, condition: st
             "(wsi-pipeline label)"
         )
     columns_in(condition, known)
-    return TileLoader(
+    of_words = holds_words(run, config.target)
+    tiles = TileLoader(
         run,
         where=condition,
         target=config.target,
-        classes=trained.classes,
+        classes=trained.classes if of_words else (),
         weight=config.weight,
         batch_size=config.batch_size,
         shuffle=False,
@@ -150,6 +153,26 @@ def _tiles(run: str | Path, trained: Trained, work: WorkConfig, *, condition: st
         threads=work.threads,
         cache=work.cache,
     )
+    if not of_words:
+        _refuse_unknown(run, trained, tiles.rows.columns[config.target].values)
+    return tiles
+
+
+def _refuse_unknown(run: str | Path, trained: Trained, numbers: NDArray[Any]) -> None:
+    """Refuse numbers that are no class of the network.
+
+    Raises
+    ------
+    ConfigError
+        One is not, or the network has learnt words.
+    """
+    known = np.arange(len(trained.classes))
+    if trained.classes != tuple(map(str, known)) or not np.isin(numbers, known).all():
+        raise ConfigError(
+            f"{run}: expected {', '.join(trained.classes)} as {trained.config.target}, which this network "
+            f"has learnt, got {', '.join(map(str, np.unique(numbers)[:5].tolist()))}; label the run alike, "
+            "or leave those tiles out with where"
+        )
 
 
 def _write(path: Path, found: Answers, tiles: TileLoader, content: Mapping[str, Any]) -> None:
