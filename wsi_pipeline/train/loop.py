@@ -161,7 +161,6 @@ class Running:
 
     def look(self, epoch: int) -> tuple[list[dict[str, Any]], dict[str, Answers]]:
         """Return the rows of an epoch, validation last, and the answers that they are made of."""
-        self.learner.agree()
         seen = {}
         if self._probe is not None:
             most = self.job.parts.probe_batches
@@ -211,7 +210,6 @@ class Running:
         after
             The last batch that was learnt; where the loader is, if not given.
         """
-        self.learner.agree()
         if self.history is not None:
             self.job.check()
             self.history.save()
