@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.loader.tiles import TileLoader
-from wsi_pipeline.manifest import columns_in, manifest_columns
+from wsi_pipeline.manifest import columns_in, holds_words, manifest_columns
 from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
@@ -22,7 +24,7 @@ from wsi_pipeline.train.learner import PRECISIONS
 from wsi_pipeline.train.looking import Answers, answers_of, batches_on, write_logits
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.model_directory import model_directory
-from wsi_pipeline.train.parts import WORDS
+from wsi_pipeline.train.parts import WORDS, where_of
 from wsi_pipeline.train.peers import together
 from wsi_pipeline.train.task import Task
 from wsi_pipeline.training import Trained, load_network
@@ -30,7 +32,7 @@ from wsi_pipeline.training import Trained, load_network
 Part: TypeAlias = Literal["train", "validation", "test", "all"]
 
 PARTS: tuple[Part, ...] = get_args(Part)
-_WORDS = {**WORDS, "test": ("test", "testing")}
+_TEST_WORDS = ("test", "testing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +103,15 @@ def evaluate(
 
 
 def _where(config: TrainConfig, part: Part, more: str | None) -> str:
-    """Return the condition on tiles; that of the training holds as well."""
-    conditions = [READABLE]
-    if part != "all":
-        conditions.append(f"{config.split} in {list(_WORDS[part])}")
-    conditions += [f"({each})" for each in (config.where, more) if each]
+    """Return the condition on tiles; that of the training holds as well, its fold too."""
+    if part in WORDS:
+        conditions = [where_of(config, part)]
+    else:
+        conditions = [READABLE]
+        if part == "test":
+            conditions.append(f"{config.split} in {list(_TEST_WORDS)}")
+        conditions += [f"({config.where})"] if config.where else []
+    conditions += [f"({more})"] if more else []
     return " and ".join(conditions)
 
 
@@ -132,11 +138,12 @@ def _tiles(run: str | Path, trained: Trained, work: WorkConfig, *, condition: st
             "(wsi-pipeline label)"
         )
     columns_in(condition, known)
-    return TileLoader(
+    of_words = holds_words(run, config.target)
+    tiles = TileLoader(
         run,
         where=condition,
         target=config.target,
-        classes=trained.classes,
+        classes=trained.classes if of_words else (),
         weight=config.weight,
         batch_size=config.batch_size,
         shuffle=False,
@@ -146,6 +153,26 @@ def _tiles(run: str | Path, trained: Trained, work: WorkConfig, *, condition: st
         threads=work.threads,
         cache=work.cache,
     )
+    if not of_words:
+        _refuse_unknown(run, trained, tiles.rows.columns[config.target].values)
+    return tiles
+
+
+def _refuse_unknown(run: str | Path, trained: Trained, numbers: NDArray[Any]) -> None:
+    """Refuse numbers that are no class of the network.
+
+    Raises
+    ------
+    ConfigError
+        One is not, or the network has learnt words.
+    """
+    known = np.arange(len(trained.classes))
+    if trained.classes != tuple(map(str, known)) or not np.isin(numbers, known).all():
+        raise ConfigError(
+            f"{run}: expected {', '.join(trained.classes)} as {trained.config.target}, which this network "
+            f"has learnt, got {', '.join(map(str, np.unique(numbers)[:5].tolist()))}; label the run alike, "
+            "or leave those tiles out with where"
+        )
 
 
 def _write(path: Path, found: Answers, tiles: TileLoader, content: Mapping[str, Any]) -> None:

@@ -281,3 +281,19 @@ def manifest_columns(run_path: str | Path) -> list[str]:
     files = _files(run_path)
     with pq.ParquetFile(seekable(next(iter(files.values())))) as file:
         return list(file.schema_arrow.names)
+
+
+def holds_words(run_path: str | Path, column: str) -> bool:
+    """Return whether a column is of words, as its first slide has it; else it is of numbers.
+
+    Raises
+    ------
+    ConfigError
+        There is no such run.
+    """
+    files = _files(run_path)
+    with pq.ParquetFile(seekable(next(iter(files.values())))) as file:
+        kind = file.schema_arrow.field(column).type
+    return bool(
+        pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    )

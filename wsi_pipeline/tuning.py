@@ -131,6 +131,8 @@ def tune(
             report(row["epoch"], _score(row, config))
         watching = _Reporting(report, config, observer or SilentTrainObserver())
         outcome = train(run, learnt, name=name, work=work, observer=watching)
+        if outcome.ended == "stopped":  # by a signal whose handler has let this go on
+            raise KeyboardInterrupt
         row_of_best = _row_of_best(outcome)
         return math.nan if row_of_best is None else _score(row_of_best, config)
 

@@ -111,6 +111,32 @@ def test_a_label_that_the_network_has_not_learnt_is_refused(run: Path, tmp_path:
         evaluate(run, model="net", on=other, work=CPU)
 
 
+def with_numbers(folder: Path, *, add: int = 0) -> Path:
+    """Return a run of tiles whose `grade` is 0 and 1, or more."""
+    run = labelled_run(folder)
+    for path in (run / "manifest").glob("*.parquet"):
+        rows = pd.read_parquet(path)
+        rows["grade"] = (rows["label"].astype(str) == "cancer").astype(np.int8) + np.int8(add)
+        rows.to_parquet(path)
+    return run
+
+
+def test_numbers_are_classes_too_and_others_are_refused(run: Path, tmp_path: Path) -> None:
+    numbered = with_numbers(tmp_path / "own")
+    config, work = small(epochs=1, target="grade")
+    train(numbered, config, name="net", work=work)
+    again = table_of(evaluate(numbered, model="net", part="validation", work=CPU))
+    then = pd.read_parquet(numbered / "models" / "net" / "logits" / "validation.parquet")
+    pd.testing.assert_frame_equal(again, then)
+    other = with_numbers(tmp_path / "other", add=1)
+    with pytest.raises(ConfigError, match=r"expected 0, 1 as grade.* got 1, 2"):
+        evaluate(numbered, model="net", on=other, work=CPU)
+    for path in (other / "manifest").glob("*.parquet"):
+        pd.read_parquet(path).assign(label=np.int8(0)).to_parquet(path)
+    with pytest.raises(ConfigError, match=r"expected benign, cancer as label.* got 0"):
+        evaluate(run, model="net", on=other, work=CPU)
+
+
 def test_the_command_prints_scores_and_where_the_logits_are(run: Path, wsi: Command) -> None:
     ended = wsi("evaluate", run, "--model", "net", "--device", "cpu")
     assert ended.code == 0, ended.err

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -20,13 +21,18 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.trainable import labelled_run, same_weights, small, weights_of  # noqa: E402
 from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
+from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.loader.dataset import TileDataLoader  # noqa: E402
 from wsi_pipeline.loader.tensors import TensorBatch  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
+from wsi_pipeline.loader.world import World  # noqa: E402
+from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.train.learner import Learner, Taken  # noqa: E402
+from wsi_pipeline.train.loop import Job, Running  # noqa: E402
 from wsi_pipeline.train.metrics_table import read_history  # noqa: E402
 from wsi_pipeline.train.model_directory import model_directory  # noqa: E402
 from wsi_pipeline.train.observer import SilentTrainObserver  # noqa: E402
+from wsi_pipeline.train.peers import Peers  # noqa: E402
 from wsi_pipeline.training import TrainOutcome, load_network, plan, train  # noqa: E402
 
 Change: TypeAlias = Callable[[pd.DataFrame], Iterable[str | None]]
@@ -442,6 +448,67 @@ def test_other_labels_than_before_are_refused(tiles: Path, tmp_path: Path) -> No
     edited(copy, "tiles_train", label=lambda rows: rows["label"].map(swapped))
     with pytest.raises(ConfigError, match="begun with other tiles or labels"):
         trained(copy, "model", epochs=1)
+
+
+@pytest.mark.parametrize("other", [{"optimise__lr": 0.5}, {"model__name": "resnet10t"}])
+def test_a_checkpoint_of_another_configuration_is_refused(
+    other: dict[str, object], tiles: Path, undisturbed: TrainOutcome
+) -> None:
+    name = f"foreign-{'-'.join(other)}"
+    config, work = small(**other)
+    with pytest.raises(ZeroDivisionError):
+        train(tiles, config, name=name, work=work, observer=Stops(4))
+    shutil.copy(undisturbed.directory.last, model_directory(tiles, name).last)
+    with pytest.raises(ConfigError, match=r"last.pt: expected a checkpoint of these settings"):
+        train(tiles, config, name=name, work=work)
+
+
+@pytest.mark.parametrize("name", ["last", "train_json"])
+def test_a_trained_network_is_not_lost_with_a_file_beside_it(name: str, tiles: Path) -> None:
+    directory = trained(tiles, f"lost-{name}", epochs=1).directory
+    getattr(directory, name).unlink()
+    best = directory.best.read_bytes()
+    with pytest.raises(ConfigError, match=r"expected (last.pt|train.json) beside"):
+        trained(tiles, f"lost-{name}", epochs=1)
+    assert directory.best.read_bytes() == best
+    assert trained_anew(tiles, f"lost-{name}").ended == "done"
+
+
+def trained_anew(run: Path, name: str) -> TrainOutcome:
+    config, work = small(epochs=1)
+    return train(run, config, name=name, work=work, overwrite=True)
+
+
+def test_answers_of_a_network_go_with_it(tiles: Path) -> None:
+    trained(tiles, "answers", epochs=1)
+    answered = evaluate(tiles, model="answers", work=WorkConfig(device="cpu", threads=1))
+    assert answered.predictions.exists()
+    trained_anew(tiles, "answers")
+    assert not answered.predictions.parent.exists()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondOfTwo(Peers):
+    """A rank that hears zeros as the first one's weights."""
+
+    @property
+    def is_first(self) -> bool:
+        return False
+
+    def copy_of_first(self, tensors: Iterable[Any]) -> None:
+        for each in tensors:
+            each.zero_()
+
+
+def test_a_moving_average_begins_with_the_first_ranks_weights(tiles: Path) -> None:
+    config, work = small(optimise__ema=0.9)
+    parts = plan(tiles, config, work).parts
+    peers = SecondOfTwo(world=World(), device=torch.device("cpu"))
+    directory = model_directory(tiles, "second")
+    running = Running(Job(config=config, work=work, parts=parts, directory=directory, peers=peers))
+    assert running.learner.averaged is not None
+    for network in (running.learner.network, running.learner.averaged):
+        assert not any(each.any() for each in network.state_dict().values())
 
 
 def test_a_damaged_checkpoint_is_named(tiles: Path) -> None:

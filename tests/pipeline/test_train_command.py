@@ -68,6 +68,7 @@ def test_a_flag_wins_over_set_and_that_over_the_file(
     ("arguments", "says"),
     [
         (("--set", "model.dropout"), "error: set: expected PATH=VALUE"),
+        (("--set", "loss.rare=[cancer"), "error: set: expected a value as YAML has it"),
         (("--set", "model.dropuot=0.1"), "did you mean dropout"),
         (("--model", "resnet_50"), "error: model.name: expected a model of timm"),
         (("--target", "grade"), "no tile has a grade"),
@@ -89,6 +90,7 @@ def test_without_torch_it_says_what_to_install(
     wsi: Command, tiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    ended = wsi("train", tiles, *FLAGS)
-    assert ended.code == 2
-    assert "pip install 'wsi-pipeline[train]'" in ended.err
+    for line in (("train", tiles, *FLAGS), ("evaluate", tiles)):
+        ended = wsi(*line)
+        assert ended.code == 2
+        assert "pip install 'wsi-pipeline[train]'" in ended.err

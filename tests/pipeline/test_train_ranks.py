@@ -11,7 +11,7 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.runs import environment  # noqa: E402
-from tests.pipeline.trainable import labelled_run, weights_of  # noqa: E402
+from tests.pipeline.trainable import labelled_run, same_weights, weights_of  # noqa: E402
 from wsi_pipeline.train.config import train_configs  # noqa: E402
 from wsi_pipeline.train.metrics_table import read_history  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
@@ -88,6 +88,25 @@ def test_two_ranks_of_torchrun_learn_what_one_process_learns(run: Path) -> None:
     assert_alike(run, "alone", "two")
 
 
+def test_when_a_checkpoint_is_written_changes_nothing_of_what_ranks_learn(
+    run: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "ranks.py"
+    program.write_text(_OFTEN_AND_SELDOM, encoding="utf-8")
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    ended = subprocess.run(
+        [*line, "--master-port", free_port(), str(program), str(run)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**environment(), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    often, seldom = (weights_of(run / "models" / name) for name in ("often", "seldom"))
+    assert same_weights(often, seldom)
+
+
 def test_a_rank_that_fails_ends_all_of_srun_with_one_sentence_and_one_process_goes_on(
     run: Path,
 ) -> None:
@@ -149,3 +168,27 @@ Learner.learn = fails
 app.main()
 """
 """A rank whose second one has too little memory in its third step."""
+
+_OFTEN_AND_SELDOM = """
+import sys
+
+from wsi_pipeline.train.config import train_configs
+from wsi_pipeline.train.peers import together
+from wsi_pipeline.training import train
+
+settings = {
+    "model": {"name": "test_efficientnet", "image_px": 32},
+    "augment": {"operations": "none", "crop": [1, 1]},
+    "loss": {"adversarial": 1.0, "adversarial_classes": "all"},
+    "batch_size": 8,
+    "epochs": 2,
+    "probe_tiles": 0,
+    "device": "cpu",
+    "threads": 1,
+}
+with together("cpu"):
+    for name, minutes in (("often", 1e-9), ("seldom", 100.0)):
+        config, work = train_configs(settings, {"checkpoint_minutes": minutes})
+        train(sys.argv[1], config, name=name, work=work)
+"""
+"""Batch statistics, which the adversarial step reads, are of each rank's own tiles."""

@@ -1,6 +1,7 @@
 """Repeats and searches with real trainings of seconds."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -111,6 +112,27 @@ def test_a_training_that_learns_nothing_is_ended_early(tiles: Path) -> None:
     assert outcome.rows[1]["epochs"] == 1
     assert len(validation_rows(model_directory(tiles, "early-0001").path)) == 1
     assert tune(tiles, asked, study="early").done_here == 0
+
+
+class Interrupts(SilentTrainObserver):
+    """Sends this process a signal in the second epoch."""
+
+    def on_step(self, row: Mapping[str, Any]) -> None:
+        if row["step"] == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_trial_that_was_asked_to_stop_is_not_scored_by_its_half(tiles: Path) -> None:
+    asked = searched(space={"optimise.lr": {"choice": [1e-2]}})
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tune(tiles, asked, study="asked", observer=Interrupts())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    outcome = tune(tiles, asked, study="asked")
+    assert [row["state"] for row in outcome.rows] == ["complete"]
+    assert outcome.rows[0]["epochs"] == 2
 
 
 def test_settings_that_no_training_takes_are_refused_before_the_first(tiles: Path) -> None:

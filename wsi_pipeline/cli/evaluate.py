@@ -62,8 +62,10 @@ def evaluate(
     """Ask a trained network for every tile of a part; logits as a table, scores beside the labels."""
     from wsi_pipeline.cli import console
     from wsi_pipeline.config import make_config
-    from wsi_pipeline.evaluation import evaluate as evaluate_on
     from wsi_pipeline.train.config import WorkConfig
+
+    options.needs_extra("train", "torch", "timm")
+    from wsi_pipeline.evaluation import evaluate as evaluate_on
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
     work = make_config(WorkConfig, options.given(device=device))

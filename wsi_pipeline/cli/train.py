@@ -193,7 +193,13 @@ def _set(texts: list[str]) -> dict[str, Any]:
         path, sign, value = text.partition("=")
         if not sign:
             raise ConfigError(f"set: expected PATH=VALUE such as loss.mixup=0.2, got {text!r}")
-        values[path] = yaml.safe_load(value)
+        try:
+            values[path] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"set: expected a value as YAML has it, got {text!r}; put words with brackets, colons or "
+                "quotes in quotes"
+            ) from error
     return values
 
 

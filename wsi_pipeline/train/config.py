@@ -272,11 +272,25 @@ def _merge(values: dict[str, Any], source: Mapping[str, Any]) -> None:
     for key, value in source.items():
         section, dot, name = str(key).partition(".")
         if dot and section in SECTIONS:
-            _merge(values.setdefault(section, {}), {name: value})
-        elif isinstance(value, Mapping) and key in SECTIONS:
-            _merge(values.setdefault(str(key), {}), value)
+            _merge(_inside(values, section), {name: value})
+        elif key in SECTIONS and (value is None or isinstance(value, Mapping)):
+            _merge(_inside(values, section), value or {})
         else:
             values[str(key)] = _number(value)
+
+
+def _inside(values: dict[str, Any], section: str) -> dict[str, Any]:
+    """Return what a section holds so far.
+
+    Raises
+    ------
+    ConfigError
+        It was given as something else.
+    """
+    found = values.setdefault(section, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{section}: expected a section of 'key: value', got {found!r}")
+    return found
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401  of YAML

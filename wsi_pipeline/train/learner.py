@@ -95,6 +95,7 @@ class Learner:
         self._seed()
         with enough_memory(self.config):
             names, numbers = self._phases(batch)
+        self._agree()
         self._average()
         self.step += 1
         return Taken(step=self.step - 1, learning_rate=rate, names=names, numbers=numbers)
@@ -117,12 +118,6 @@ class Learner:
         self._scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
-
-    def agree(self) -> None:
-        """Give all ranks the same batch statistics, which each has made of its own tiles."""
-        self.peers.average(self.network.buffers())
-        if self.averaged is not None:
-            self.peers.average(self.averaged.buffers())
 
     def _set_rate(self, rate: float) -> None:
         for group in self.optimiser.param_groups:
@@ -174,6 +169,15 @@ class Learner:
         self._scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         return norm.detach().float()
+
+    def _agree(self) -> None:
+        """Give all ranks the same batch statistics, which each has made of its own tiles.
+
+        After every step, as what reads them (the adversarial step) must not depend on when a checkpoint was
+        written. Those of frozen parts are the same already, and stay so to the bit.
+        """
+        moving = (part for part in self.network.modules() if part.training)
+        self.peers.average(each for part in moving for each in part.buffers(recurse=False))
 
     def _average(self) -> None:
         """Move the averaged weights towards those of now."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal, TypeAlias
 
-from wsi_pipeline.errors import OutputError
+from wsi_pipeline.errors import ConfigError, OutputError
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.train.checkpoint import read_checkpoint, write_checkpoint
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
@@ -115,6 +115,7 @@ class Running:
         )
         self.learner = _learner(job, fresh=state is None)
         if state is not None:
+            _check_settings(job, state)
             self.learner.load_state_dict(state["learner"])
             self.batches.load_state_dict(state["loader"])
             self.best.loss, self.best.epoch = state["best"]["loss"], state["best"]["epoch"]
@@ -160,7 +161,6 @@ class Running:
 
     def look(self, epoch: int) -> tuple[list[dict[str, Any]], dict[str, Answers]]:
         """Return the rows of an epoch, validation last, and the answers that they are made of."""
-        self.learner.agree()
         seen = {}
         if self._probe is not None:
             most = self.job.parts.probe_batches
@@ -210,7 +210,6 @@ class Running:
         after
             The last batch that was learnt; where the loader is, if not given.
         """
-        self.learner.agree()
         if self.history is not None:
             self.job.check()
             self.history.save()
@@ -233,6 +232,21 @@ class Running:
         return batches_on(self.job.peers.device, tiles, self.job.work)
 
 
+def _check_settings(job: Job, state: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that was put here from elsewhere; train.json says the same of the folder.
+
+    Raises
+    ------
+    ConfigError
+        It is of another configuration.
+    """
+    if state["settings_digest"] != job.config.digest():
+        raise ConfigError(
+            f"{job.directory.last}: expected a checkpoint of these settings, it is of others; put the right "
+            "file back, or train anew with --overwrite"
+        )
+
+
 def _learner(job: Job, *, fresh: bool) -> Learner:
     """Return a learner; the first rank's first weights are everybody's."""
     config = job.config
@@ -244,9 +258,10 @@ def _learner(job: Job, *, fresh: bool) -> Learner:
         tiles=job.parts.counts[TRAIN],
         autocast=PRECISIONS[config.precision],
     )
-    learner = Learner(network, task, config, job.work, peers=job.peers)
-    job.peers.copy_of_first(learner.network.state_dict().values())
-    return learner
+    job.peers.copy_of_first(
+        network.state_dict().values()
+    )  # before a moving average begins with them
+    return Learner(network, task, config, job.work, peers=job.peers)
 
 
 def _named(part: str) -> str:

@@ -28,7 +28,14 @@ def _per_class(value: object) -> object:
     values = list(value.values()) if isinstance(value, Mapping) else [value]
     if not values or not all(map(_number, values)):
         raise ValueError
-    return dict(value) if isinstance(value, Mapping) else value
+    return (
+        {_word(name): each for name, each in value.items()} if isinstance(value, Mapping) else value
+    )
+
+
+def _word(name: object) -> object:
+    """Return the name of a class, which YAML takes for a number where it is one."""
+    return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
 def _not_negative(value: object) -> object:
@@ -53,7 +60,7 @@ def _names(value: object) -> object:
     """Return words from a list, or from one text with commas."""
     if isinstance(value, str):
         value = value.split(",")
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_word, value)) if isinstance(value, list) else value
 
 
 Numbers: TypeAlias = float | dict[str, float]

@@ -98,12 +98,18 @@ def check_same(
     Raises
     ------
     ConfigError
-        The message shows every setting that differs.
+        The message shows every setting that differs; or what is needed to go on was removed.
     """
     before = read_train_json(directory)
-    if overwrite or before is None or not exists(directory.last):
+    if overwrite or not (exists(directory.last) or exists(directory.best)):
         clear(directory)
         return
+    if before is None or not exists(directory.last):
+        lacking = directory.train_json if before is None else directory.last
+        raise ConfigError(
+            f"{directory.path}: expected {lacking.name} beside the checkpoints that would be lost; put the "
+            "file back, take another --name, or --overwrite to train anew"
+        )
     advice = "use the same ones, another --name, or --overwrite to train anew"
     if changed := differences(
         flat(before.get("settings", {})), flat(config.model_dump(mode="json"))
@@ -122,7 +128,7 @@ def clear(directory: ModelDirectory) -> None:
     """Remove what an earlier training has left; first the checkpoint, so that nothing goes on from a half."""
     remove_file(directory.last)
     remove_file(directory.train_json)
-    for name in ("checkpoints", "logits", "metrics", "tensorboard"):
+    for name in ("checkpoints", "logits", "metrics", "predictions", "tensorboard"):
         remove_tree(directory.path / name)
     remove_file(directory.path / "metrics.parquet")
 

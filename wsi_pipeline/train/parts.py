@@ -90,14 +90,18 @@ def where_of(config: TrainConfig, part: str) -> str:
     >>> where_of(TrainConfig(where="laplacian_var > 50"), "train")
     "status == 'ok' and split in ['train', 'training'] and (laplacian_var > 50)"
     >>> where_of(TrainConfig(fold=2, split="split_3"), "validation")
-    "status == 'ok' and split_3 != 'test' and fold_3 == 2"
+    "status == 'ok' and split_3 in ['train', 'training', 'validation', 'valid', 'val'] and fold_3 == 2"
     """
     if config.fold is None:
         condition = f"{config.split} in {list(WORDS[part])}"
     else:
         fold = config.split.replace("split", "fold")
         sign = "==" if part == VALIDATION else "!="
-        condition = f"{config.split} != 'test' and {fold} {sign} {config.fold}"
+        learnt = [
+            *WORDS[TRAIN],
+            *WORDS[VALIDATION],
+        ]  # no other word: a test part may be called otherwise
+        condition = f"{config.split} in {learnt} and {fold} {sign} {config.fold}"
     more = f" and ({config.where})" if config.where else ""
     return f"{READABLE} and {condition}{more}"
 
@@ -203,7 +207,7 @@ def _counts(
     if absent := [name for name, count in zip(classes, counts, strict=True) if not count]:
         raise ConfigError(
             f"the {part} part has no tile of {config.target} {', '.join(absent)}; split so that it has every "
-            "class (wsi-pipeline split --stratify), or leave the class out with --where and --classes"
+            "class (wsi-pipeline split --stratify), or leave the class out with where and classes"
         )
     return dict(zip(classes, counts, strict=True))
 

@@ -14,7 +14,7 @@ import optuna
 import yaml
 
 from wsi_pipeline.config import differences
-from wsi_pipeline.errors import ConfigError, PipelineError
+from wsi_pipeline.errors import ConfigError, OutputError, PipelineError
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.remote import is_remote
 from wsi_pipeline.train import study as studies
@@ -69,7 +69,8 @@ def tune(folder: Path, config: TuneConfig, train_one: TrainOne, *, claim: Claim)
     config
         What is searched.
     train_one
-        Trains one; a ``PipelineError`` of it is that trial's failure, a ``ConfigError`` ends the search.
+        Trains one; a ``PipelineError`` of it is that trial's failure, but for ``ConfigError`` and
+        ``OutputError``, which end the search: the trial is gone on with next time.
     claim
         Keeps two processes from one trial.
 
@@ -77,6 +78,8 @@ def tune(folder: Path, config: TuneConfig, train_one: TrainOne, *, claim: Claim)
     ------
     ConfigError
         The folder holds a study with other settings, or is a URL; or a trial's settings are refused.
+    OutputError
+        The disk is full, or another process has taken the trial over.
     PipelineError
         Every trial has failed.
     """
@@ -169,8 +172,8 @@ def _carry_out(
         value = train_one(settings, name=name, report=report)
     except PrunedError as error:
         studies.give_up(study, trial, str(error), pruned=True)
-    except ConfigError as error:
-        raise ConfigError(f"trial {name}: {error}") from error
+    except (ConfigError, OutputError) as error:  # a full disk is no failure of the settings
+        raise type(error)(f"trial {name}: {error}") from error
     except PipelineError as error:
         studies.give_up(study, trial, str(error), pruned=False)
     else:

@@ -50,6 +50,16 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(
     )
 
 
+def test_classes_that_are_numbers_may_be_written_as_such() -> None:
+    config = make_config(
+        LossConfig,
+        {"decoupling": {0: 0.1, 1: 0.2}, "class_weights": {0: 1, 1: 2}, "margin": 0.2, "rare": [1]},
+    )
+    assert per_class("decoupling", config.decoupling, ("0", "1")) == (0.1, 0.2)
+    assert weights_of(config, ("0", "1"), None) == (1.0, 2.0)
+    assert config.rare == ("1",)
+
+
 def test_numbers_of_classes_are_put_in_their_order() -> None:
     assert per_class("decoupling", {"cancer": 3.0, "benign": 2}, CLASSES) == (2.0, 3.0)
     assert per_class("decoupling", 0.5, CLASSES) == (0.5, 0.5)

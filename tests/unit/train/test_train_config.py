@@ -23,6 +23,11 @@ def test_later_sources_win_section_by_section() -> None:
     assert (model.name, model.image_px, model.dropout, work.workers) == ("resnet18", 128, 0.5, 3)
 
 
+def test_a_section_of_a_file_may_be_empty() -> None:
+    assert train_configs({"loss": None})[0] == TrainConfig()
+    assert train_configs({"loss": None}, {"loss.decoupling": 0.01})[0].loss.decoupling == 0.01
+
+
 def test_values_come_back_from_json() -> None:
     config = nested(TrainConfig(), {"loss.decoupling": 0.01, "model.freeze": "backbone"})
     assert train_configs(given_values(config))[0] == config
@@ -40,6 +45,7 @@ def test_numbers_as_people_write_them_are_numbers(text: str) -> None:
         ({"optimise.lr": -1.0}, "optimise: lr: expected a number above 0, got -1.0"),
         ({"epoch": 3}, r"unknown key epoch \(did you mean epochs"),
         ({"model": "resnet18"}, "model: expected a section"),
+        ({"model": "resnet18", "model.image_px": 96}, "model: expected a section"),
         ({"model": {"image_px": "big"}}, "model: image_px: expected pixels from 8 to 4096"),
         ({"split": "test"}, "split: expected split, split_2"),
         ({"model": {"unfreeze_epoch": 2}}, "model.unfreeze_epoch: got 2, but nothing is frozen"),

@@ -20,7 +20,7 @@ import yaml
 optuna = pytest.importorskip("optuna", reason="needs the extra train")
 
 from wsi_pipeline.config import make_config  # noqa: E402
-from wsi_pipeline.errors import ConfigError, PipelineError  # noqa: E402
+from wsi_pipeline.errors import ConfigError, OutputError, PipelineError  # noqa: E402
 from wsi_pipeline.remote import absolute  # noqa: E402
 from wsi_pipeline.stages.lease import sole_use  # noqa: E402
 from wsi_pipeline.stages.run_directory import RunDirectory  # noqa: E402
@@ -198,6 +198,19 @@ def test_a_trial_that_fails_is_noted_and_the_others_go_on(tmp_path: Path) -> Non
     assert [row["state"] for row in outcome.rows] == ["fail", "fail", *["complete"] * 4]
     assert outcome.rows[0]["reason"] == "the loss is not a number"
     assert outcome.rows[1]["reason"] == "the score is nan"
+
+
+def test_a_disk_that_is_full_is_no_failure_of_a_trial(tmp_path: Path) -> None:
+    class Full(GridTrainer):
+        def score(self, settings: Mapping[str, Any]) -> float:
+            if settings["loss"]["decoupling"] == 0.01:
+                raise OutputError("no space is left")
+            return super().score(settings)
+
+    with pytest.raises(OutputError, match="no space is left"):
+        tune(tmp_path, config(prune="none"), Full(), claim=claim)
+    outcome = tune(tmp_path, config(prune="none"), GridTrainer(), claim=claim)
+    assert [row["state"] for row in outcome.rows] == ["complete"] * 6
 
 
 def test_a_study_whose_every_trial_fails_says_why(tmp_path: Path) -> None:
