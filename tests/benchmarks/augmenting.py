@@ -91,12 +91,11 @@ def _sides() -> dict[str, Callable[[int], object]]:
     """Return what changes a batch, by its number."""
     images = _images()
     tensors = torch.from_numpy(images).permute(0, 3, 1, 2)  # channels last, as a loader gives them
-    planes = tensors.contiguous()
     pictures = [Image.fromarray(image) for image in images]
     whole = Augmenter(AugmentConfig(), SIDE_PX)
     return {
         "ours": lambda number: uniform_augmented(
-            planes, Draws(_keys(number)), names=tuple(OPERATIONS), most=2
+            tensors, Draws(_keys(number)), names=tuple(OPERATIONS), most=2
         ),
         "policy": lambda number: whole(tensors, _keys(number)),
         "pillow": lambda number: pillow_operations.augmented_batch(

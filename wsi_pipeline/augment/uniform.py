@@ -2,7 +2,8 @@
 
 LingChen, Khonsari, Lashkari, Rafi Nazari, Sambee and Nascimento, "UniformAugment: A Search-free Probabilistic
 Data Augmentation Approach" (arXiv 2003.14348); operations and ranges as in its published reimplementation,
-whose source is AutoAugment's. Every operation is carried out once for all images of a batch that have it.
+whose source is AutoAugment's. On a GPU every operation is carried out once for all images of a batch that
+have it, on a CPU image by image; both give the same bits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsi_pipeline.augment import moves, tone
+from wsi_pipeline.augment import moves, on_cpu, tone
 from wsi_pipeline.augment.config import OPERATIONS, Ranges
 from wsi_pipeline.augment.draws import Draws
 from wsi_pipeline.augment.groups import Change, changed_by_group
 from wsi_pipeline.augment.tone import Values
+from wsi_pipeline.geometry import Rgb
 
 Operation = Callable[[torch.Tensor, Values], torch.Tensor]
 """Of uint8 images ``(n, 3, H, W)`` and their values ``(n, k)``; gives as many images."""
@@ -39,7 +41,7 @@ CARRIED_OUT: Mapping[str, Operation] = {
     "sharpness": tone.sharpness,
     "cutout": moves.cutout,
 }
-"""Every operation of ``config.OPERATIONS``."""
+"""Every operation of ``config.OPERATIONS`` on many images; on one, ``on_cpu.CARRIED_OUT``."""
 
 _PER_STEP = 5
 """Numbers drawn for a step: which operation, whether it is applied, and three that it may need."""
@@ -79,7 +81,7 @@ def uniform_augmented(
     Parameters
     ----------
     images
-        uint8 ``(B, 3, H, W)``, contiguous.
+        uint8 ``(B, 3, H, W)``; contiguous, or on a CPU in any memory format, which the result has too.
     draws
         Of the images, on the CPU.
     names
@@ -87,11 +89,44 @@ def uniform_augmented(
     most
         Operations of an image at the most; half as many on average.
     """
+    steps = planned_steps(draws, names=names, most=most)
+    carried_out = image_by_image if images.device.type == "cpu" else all_at_once
+    return carried_out(images, steps, names)
+
+
+def all_at_once(images: torch.Tensor, steps: Sequence[Step], names: Sequence[str]) -> torch.Tensor:
+    """Return contiguous images ``(B, 3, H, W)`` after each step: an operation, all images that have it."""
     changed = list(images.unbind(0))
-    for step in planned_steps(draws, names=names, most=most):
+    for step in steps:
         changes = {number: _change(name, step.units) for number, name in enumerate(names)}
         changed = changed_by_group(changed, step.operations, changes)
     return torch.stack(changed)
+
+
+def image_by_image(
+    images: torch.Tensor, steps: Sequence[Step], names: Sequence[str]
+) -> torch.Tensor:
+    """Return images ``(B, 3, H, W)`` of a CPU, in any memory format, after each step; in that format too."""
+    made = torch.empty_like(images)
+    given, places = (each.permute(0, 2, 3, 1).numpy() for each in (images, made))
+    with on_cpu.one_thread():
+        for at, image in enumerate(given):
+            planned = [step for step in steps if step.operations[at] >= 0]
+            if planned:
+                on_cpu.written(_changed(on_cpu.unpacked(image), planned, at, names), places[at])
+            else:
+                places[at] = image
+    return made
+
+
+def _changed(picture: Rgb, steps: Sequence[Step], at: int, names: Sequence[str]) -> Rgb:
+    """Return the picture of place ``at`` in the batch after each step."""
+    for step in steps:
+        name = names[step.operations[at]]
+        units = zip(OPERATIONS[name], step.units[at].tolist(), strict=False)
+        values = [low + unit * (high - low) for (low, high), unit in units]
+        picture = on_cpu.CARRIED_OUT[name](picture, *values)
+    return picture
 
 
 def _change(name: str, units: Values) -> Change:

@@ -1,7 +1,10 @@
 """UniformAugment: operations are Pillow's, value by value; which are done, and how often, is as published."""
 
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,10 +18,12 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.references.pillow_operations import PILLOW  # noqa: E402
 from tests.unit.augment.drawn_images import any_picture, keys, pictures, squares, tensor  # noqa: E402
-from wsi_pipeline.augment import tone  # noqa: E402
+from wsi_pipeline.augment import on_cpu, tone  # noqa: E402
 from wsi_pipeline.augment.draws import Draws  # noqa: E402
 from wsi_pipeline.augment.uniform import (  # noqa: E402
     CARRIED_OUT,
+    all_at_once,
+    image_by_image,
     planned_steps,
     uniform_augmented,
 )
@@ -27,13 +32,29 @@ NAMES = tuple(OPERATIONS)
 drawn = st.integers(0, 2**24 - 1).map(lambda number: number / 2**24)
 """What ``Draws.uniform`` may give."""
 
+Operation = Callable[[str, Rgb, list[float]], Rgb]
+"""Of a name, an image and values; gives an image."""
+
 ENHANCING = ("contrast", "color", "brightness", "sharpness")
 
 
-def ours(name: str, image: Rgb, values: list[float]) -> Rgb:
+def many_at_once(name: str, image: Rgb, values: list[float]) -> Rgb:
     made = CARRIED_OUT[name](tensor([image]), np.array([values], np.float64))
     found: Rgb = pictures(made)[0]
     return found
+
+
+def one_on_cpu(name: str, image: Rgb, values: list[float]) -> Rgb:
+    picture = np.ascontiguousarray(image)
+    before = picture.copy()
+    made = on_cpu.CARRIED_OUT[name](picture, *values)
+    assert np.array_equal(picture, before)
+    assert made.dtype == np.uint8
+    assert made.flags.c_contiguous
+    return made
+
+
+implementations = pytest.mark.parametrize("ours", [many_at_once, one_on_cpu])
 
 
 def pillows(name: str, image: Rgb, values: list[float]) -> Rgb:
@@ -41,15 +62,16 @@ def pillows(name: str, image: Rgb, values: list[float]) -> Rgb:
 
 
 def test_every_operation_is_there() -> None:
-    assert CARRIED_OUT.keys() == PILLOW.keys() == OPERATIONS.keys()
+    assert CARRIED_OUT.keys() == on_cpu.CARRIED_OUT.keys() == PILLOW.keys() == OPERATIONS.keys()
     assert len(OPERATIONS) == 15
 
 
+@implementations
 @pytest.mark.parametrize("name", NAMES)
 @given(image=any_picture(), units=st.lists(drawn, min_size=3, max_size=3))
 @settings(max_examples=60)
 def test_an_operation_gives_pillows_image_to_the_bit(
-    name: str, image: Rgb, units: list[float]
+    ours: Operation, name: str, image: Rgb, units: list[float]
 ) -> None:
     values = [
         low + unit * (high - low)
@@ -60,18 +82,20 @@ def test_an_operation_gives_pillows_image_to_the_bit(
     assert np.array_equal(ours(name, image, values), pillows(name, image, values))
 
 
+@implementations
 @pytest.mark.parametrize("name", ENHANCING)
 @given(image=any_picture(), factor=st.floats(0.1, 1.9))
 @settings(max_examples=30)
 def test_a_factor_between_two_steps_is_within_a_gray_level(
-    name: str, image: Rgb, factor: float
+    ours: Operation, name: str, image: Rgb, factor: float
 ) -> None:
     made, expected = (each(name, image, [factor]).astype(int) for each in (ours, pillows))
     assert np.abs(made - expected).max() <= 1
 
 
+@implementations
 @pytest.mark.parametrize("name", NAMES)
-def test_an_operation_on_a_large_image_is_pillows(name: str) -> None:
+def test_an_operation_on_a_large_image_is_pillows(ours: Operation, name: str) -> None:
     image = pictures(squares(5, count=1, side=224))[0]
     image[60:170, 20:200] = image[60:170, 20:200] // 3 + 100
     values = [low + 0.7 * (high - low) for low, high in OPERATIONS[name]]
@@ -103,6 +127,30 @@ def test_an_images_result_does_not_depend_on_its_batch(
         assert torch.equal(alone[0], together[at])
 
 
+@pytest.mark.parametrize("layout", ["contiguous_format", "channels_last"])
+@given(st.lists(keys, min_size=1, max_size=6), st.integers(0, 4), st.integers(1, 40))
+@settings(max_examples=40)
+def test_image_by_image_is_all_at_once_to_the_bit_and_keeps_the_memory_format(
+    layout: str, given_keys: list[int], most: int, side: int
+) -> None:
+    images = squares(side, count=len(given_keys), side=side)
+    steps = planned_steps(Draws(torch.tensor(given_keys)), names=NAMES, most=most)
+    memory_format = getattr(torch, layout)
+    kept = images.contiguous(memory_format=memory_format)
+    made = image_by_image(kept, steps, NAMES)
+    assert torch.equal(made, all_at_once(images, steps, NAMES))
+    assert torch.equal(kept, images)
+    assert made.is_contiguous(memory_format=memory_format)
+
+
+def test_opencv_has_its_threads_again_whatever_happens() -> None:
+    threads = cv2.getNumThreads()
+    with suppress(KeyError), on_cpu.one_thread():
+        assert cv2.getNumThreads() == 1
+        raise KeyError
+    assert cv2.getNumThreads() == threads
+
+
 def test_operations_are_drawn_evenly_and_done_half_of_the_time() -> None:
     steps = planned_steps(Draws(torch.arange(30_000)), names=NAMES, most=2)
     done = np.stack([step.operations >= 0 for step in steps])
@@ -124,7 +172,8 @@ def test_bits_kept_are_4_to_8_alike() -> None:
     assert np.abs(counts / 10_000 - 0.2).max() < 0.02
 
 
-def test_sharpness_below_1_blurs() -> None:
+@implementations
+def test_sharpness_below_1_blurs(ours: Operation) -> None:
     """The order in which training.md has the variance of the Laplacian: it grows with the factor."""
     image = pictures(squares(9, count=1, side=64))[0]
     spreads = [ours("sharpness", image, [factor]).astype(float).std() for factor in (0.1, 1.0, 1.9)]
