@@ -1,5 +1,6 @@
 """A trained network on tiles that it has not seen: logits as a table, scores as a file."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -13,18 +14,24 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.files import publish_bytes
+from wsi_pipeline.files import exists, publish_bytes, read_bytes
 from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.loader.tiles import TileLoader
-from wsi_pipeline.manifest import columns_in, holds_words, manifest_columns
+from wsi_pipeline.manifest import (
+    columns_in,
+    holds_words,
+    manifest_columns,
+    read_manifest,
+    rows_where,
+)
 from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import PRECISIONS
-from wsi_pipeline.train.looking import Answers, answers_of, batches_on, write_logits
+from wsi_pipeline.train.looking import Answers, answers_of, batches_on, first_of, write_logits
 from wsi_pipeline.train.metrics import evaluation
-from wsi_pipeline.train.model_directory import model_directory
-from wsi_pipeline.train.parts import WORDS, where_of
+from wsi_pipeline.train.model_directory import ModelDirectory, model_directory, read_train_json
+from wsi_pipeline.train.parts import WORDS, labelled, part_of, where_of
 from wsi_pipeline.train.peers import together
 from wsi_pipeline.train.task import Task
 from wsi_pipeline.training import Trained, load_network
@@ -43,6 +50,8 @@ class Evaluated:
     """One row per tile: slide_id, tile, target, weight, logit."""
     scores: Mapping[str, Any]
     """As in metrics.parquet; None where a score cannot be said."""
+    notes: tuple[str, ...]
+    """What a reader of the scores has to know."""
 
 
 def evaluate(
@@ -57,8 +66,8 @@ def evaluate(
     """Ask a trained network for every tile of a part, and compare with the labels.
 
     Images are made as they were in training: the same size, the same way there, the same stain. Logits are in
-    ``RUN/models/NAME/predictions/PART.parquet``, of another run in ``OTHER-PART.parquet``; scores beside them
-    as JSON.
+    ``RUN/models/NAME/predictions/PART.parquet``, of another run in ``OTHER-PART.parquet``; a condition adds a
+    digest of it to the name. Scores are beside them as JSON.
 
     Parameters
     ----------
@@ -71,35 +80,87 @@ def evaluate(
     on
         Another run, such as another centre's.
     where
-        Further condition on tiles.
+        Further condition on tiles; that of the training holds in any case.
     work
         How it is carried out.
 
     Raises
     ------
     ConfigError
-        There is no such model, or no such tile, or its label is no class of the network.
+        There is no such model, or no such tile, its label is no class of the network, or another run of
+        the same name was evaluated before.
     TrainError
         A checkpoint is damaged, memory is too little, or another rank has ended.
     """
     work = work or WorkConfig()
     directory = model_directory(run, model)
     trained = load_network(directory)
+    about = {"run": str(absolute(on or run)), "part": part, "where": where}
+    target = _target(directory, about, on)
+    notes = _notes(directory, run, on, trained.config)
     tiles = _tiles(on or run, trained, work, condition=_where(trained.config, part, where))
     with together(work.device) as peers:
         loader = batches_on(peers.device, tiles, work)
         asked = _asked(trained, peers.device)
         found = answers_of(asked, loader, peers=peers, config=trained.config)
         scores = evaluation(found.logits, found.targets, found.weights, classes=trained.classes)
-        name = part if on is None else f"{_word(on)}-{part}"
-        target = directory.path / "predictions" / f"{name}.parquet"
         if peers.is_first:
-            about = {"run": str(absolute(on or run)), "part": part, "where": where}
-            _write(
-                target, found, tiles, {**about, "classes": list(trained.classes), "scores": scores}
-            )
+            weights = {"settings_digest": trained.config.digest(), "epoch": trained.epoch}
+            said = {"classes": list(trained.classes), "notes": notes, "scores": scores, **weights}
+            _write(target, found, tiles, {**about, **said})
         peers.most(0)  # nobody leaves before the first has written
-    return Evaluated(predictions=target, scores=scores)
+    return Evaluated(predictions=target, scores=scores, notes=notes)
+
+
+def _target(directory: ModelDirectory, about: Mapping[str, Any], on: str | Path | None) -> Path:
+    """Return the file of logits, whose name says what was evaluated.
+
+    Raises
+    ------
+    ConfigError
+        It holds those of another run.
+    """
+    words = [] if on is None else [re.sub(r"[^A-Za-z0-9._-]+", "_", absolute(on).name)]
+    words.append(about["part"])
+    if about["where"]:
+        words.append(hashlib.sha256(about["where"].encode()).hexdigest()[:8])
+    path = directory.path / "predictions" / f"{'-'.join(words)}.parquet"
+    scores = path.with_suffix(".json")
+    before = json.loads(read_bytes(scores)) if exists(scores) else about
+    if before["run"] != about["run"]:
+        raise ConfigError(
+            f"{path} holds what the network says of {before['run']}; move it away before {about['run']} is "
+            "evaluated, which has the same name"
+        )
+    return path
+
+
+def _notes(
+    directory: ModelDirectory, run: str | Path, on: str | Path | None, config: TrainConfig
+) -> tuple[str, ...]:
+    """Return what makes scores look better or worse than they are."""
+    notes = []
+    if (read_train_json(directory) or {}).get("ended") is None:
+        notes.append("the network is not trained to its end; these are its best weights so far")
+    if on is not None:
+        learnt = " or ".join(f"({part_of(config, part)})" for part in WORDS)
+        if shared := sorted(_patients(run, learnt) & _patients(on, None)):
+            notes.append(
+                f"{len(shared)} patients or slides of {on} are among those that the network was trained on: "
+                f"{first_of(shared, 5)}"
+            )
+    return tuple(notes)
+
+
+def _patients(run: str | Path, where: str | None) -> set[str]:
+    """Return the names of patients and slides of a run's tiles."""
+    known = manifest_columns(run)
+    names = [name for name in ("slide_id", "patient_id") if name in known]
+    tiles = read_manifest(run, columns=sorted({*names, *columns_in(where, known)}))
+    found: set[str] = set()
+    for column in rows_where(tiles, where).select(names).columns:
+        found.update(str(each) for each in column.unique().to_pylist() if each is not None)
+    return found
 
 
 def _where(config: TrainConfig, part: Part, more: str | None) -> str:
@@ -107,7 +168,7 @@ def _where(config: TrainConfig, part: Part, more: str | None) -> str:
     if part in WORDS:
         conditions = [where_of(config, part)]
     else:
-        conditions = [READABLE]
+        conditions = [READABLE, labelled(config)]
         if part == "test":
             conditions.append(f"{config.split} in {list(_TEST_WORDS)}")
         conditions += [f"({config.where})"] if config.where else []
@@ -180,8 +241,3 @@ def _write(path: Path, found: Answers, tiles: TileLoader, content: Mapping[str, 
     whole = {**content, "versions": library_versions()}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     publish_bytes(path.with_suffix(".json"), text.encode())
-
-
-def _word(run: str | Path) -> str:
-    """Return a run's name as a part of a file's."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", absolute(run).name)

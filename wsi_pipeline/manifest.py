@@ -82,7 +82,7 @@ def read_manifest(
         tables = list(readers.map(lambda slide_id: _read(files[slide_id], columns), wanted))
     if not tables:
         return pa.table({})
-    table = pa.concat_tables(tables, promote_options="default")
+    table = pa.concat_tables(tables, promote_options="permissive")
     return table if columns is None else _in_order(table, columns, run_path)
 
 
@@ -148,7 +148,7 @@ def manifest_pieces(
             tables = readers.map(
                 lambda path: _read(path, wanted), files[begin : begin + _PIECE_FILES]
             )
-            table = pa.concat_tables(tables, promote_options="default")
+            table = pa.concat_tables(tables, promote_options="permissive")
             for name in wanted:
                 if name not in table.column_names or pa.types.is_null(
                     table.schema.field(name).type

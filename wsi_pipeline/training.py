@@ -34,7 +34,7 @@ from wsi_pipeline.train.model_directory import (
     write_train_json,
 )
 from wsi_pipeline.train.observer import SilentTrainObserver, TrainObserver
-from wsi_pipeline.train.parts import Parts, parts_of
+from wsi_pipeline.train.parts import Parts, parts_of, unlabelled
 from wsi_pipeline.train.peers import Peers, together
 
 
@@ -55,6 +55,8 @@ class TrainPlan:
     """What a training would do."""
 
     parts: Parts
+    unlabelled: int
+    """Tiles of these parts that are left out, as they have no label."""
     steps_per_epoch: int
     steps: int
     parameters: int
@@ -136,6 +138,7 @@ def plan(run: str | Path, config: TrainConfig, work: WorkConfig | None = None) -
     sizes = {name: each.numel() for name, each in network.net.named_parameters()}
     return TrainPlan(
         parts=parts,
+        unlabelled=unlabelled(run, config),
         steps_per_epoch=len(parts.train),
         steps=config.epochs * len(parts.train),
         parameters=sum(sizes.values()),
@@ -152,6 +155,8 @@ class Trained:
     classes: tuple[str, ...]
     """In order of their number."""
     config: TrainConfig
+    epoch: int
+    """From 0: the one whose weights these are."""
 
 
 def load_network(directory: ModelDirectory | str | Path) -> Trained:
@@ -181,7 +186,9 @@ def load_network(directory: ModelDirectory | str | Path) -> Trained:
     classes = tuple(content["classes"])
     network = make_model(config.model, len(classes), fresh=False)
     network.load_state_dict(content["network"])
-    return Trained(network=network.eval(), classes=classes, config=config)
+    return Trained(
+        network=network.eval(), classes=classes, config=config, epoch=int(content["epoch"])
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from wsi_pipeline.train.config import TrainConfig, WorkConfig, nested, train_con
 from wsi_pipeline.train.metrics_table import validation_rows
 from wsi_pipeline.train.model_directory import model_directory
 from wsi_pipeline.train.observer import SilentTrainObserver, TrainObserver
-from wsi_pipeline.train.peers import PeerError, together
+from wsi_pipeline.train.peers import together
 from wsi_pipeline.train.repeats import Spread, repeats_of, spreads_of
 from wsi_pipeline.train.tune import Report, TuneOutcome
 from wsi_pipeline.train.tune import tune as tune_on
@@ -52,12 +52,12 @@ def repeat(  # noqa: PLR0913  as for train
     ConfigError
         As for ``train``.
     TrainError
-        A repeat has failed; one process trains the others nevertheless, ranks may end with it.
+        A repeat has failed; one process trains the others nevertheless, several ranks end with it.
     """
     outcomes: list[TrainOutcome] = []
     failed: list[str] = []
     work = work or WorkConfig()
-    with together(work.device):  # once for all: ranks that have parted do not meet again
+    with together(work.device) as peers:  # once for all: ranks that have parted do not meet again
         for each in repeats_of(name, count, first_seed=config.seed):
             settings = nested(config, {"seed": each.seed})
             try:
@@ -71,9 +71,9 @@ def repeat(  # noqa: PLR0913  as for train
                         observer=observer,
                     )
                 )
-            except PeerError:
-                raise
             except TrainError as error:
+                if peers.world.ranks > 1:  # the others still wait in this repeat, not in the next
+                    raise
                 failed.append(f"{each.name}: {error}")
             if outcomes and outcomes[-1].ended == "stopped":
                 break

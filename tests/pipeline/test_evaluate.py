@@ -17,6 +17,7 @@ from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
 from wsi_pipeline.evaluation import Evaluated, evaluate  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
+from wsi_pipeline.train.model_directory import model_directory  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
 CPU = WorkConfig(device="cpu", threads=1)
@@ -75,6 +76,37 @@ def test_another_run_is_answered_by_the_same_network(run: Path, tmp_path: Path) 
     assert not (other / "models").exists()
 
 
+def test_another_run_of_the_same_name_takes_nobodys_place(run: Path, tmp_path: Path) -> None:
+    first, second = (labelled_run(tmp_path / name, test=6, train=2, validation=2) for name in "ab")
+    evaluate(run, model="net", on=first, part="all", work=CPU)
+    with pytest.raises(ConfigError, match=r"holds what the network says of .*a/RUN; move it away"):
+        evaluate(run, model="net", on=second, part="all", work=CPU)
+
+
+def test_patients_that_were_trained_on_are_noted_in_another_run(run: Path) -> None:
+    found = evaluate(run, model="net", on=run, part="validation", work=CPU)
+    assert any("that the network was trained on: tiles_" in note for note in found.notes)
+    assert evaluate(run, model="net", work=CPU).notes == ()
+
+
+def test_a_network_that_is_not_trained_to_its_end_is_noted(run: Path) -> None:
+    model = model_directory(run, "net")
+    content = model.train_json.read_text(encoding="utf-8")
+    model.train_json.write_text(json.dumps({**json.loads(content), "ended": None}))
+    try:
+        assert "best weights so far" in evaluate(run, model="net", work=CPU).notes[0]
+    finally:
+        model.train_json.write_text(content)
+
+
+def test_a_condition_has_a_file_of_its_own(run: Path) -> None:
+    whole = evaluate(run, model="net", work=CPU)
+    some = evaluate(run, model="net", where="label == 'cancer'", work=CPU)
+    assert len(table_of(whole)) == 7
+    assert some.predictions != whole.predictions
+    assert json.loads(some.predictions.with_suffix(".json").read_text())["where"]
+
+
 def test_a_condition_chooses_among_the_tiles(run: Path) -> None:
     found = table_of(evaluate(run, model="net", part="all", where="label == 'cancer'", work=CPU))
     assert set(found["target"]) == {1}
@@ -102,7 +134,7 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(
 
 
 def test_a_label_that_the_network_has_not_learnt_is_refused(run: Path, tmp_path: Path) -> None:
-    other = labelled_run(tmp_path / "elsewhere", test=4)
+    other = labelled_run(tmp_path / "elsewhere", test=4).rename(tmp_path / "UNLEARNT")
     for path in (other / "manifest").glob("*.parquet"):
         rows = pd.read_parquet(path)
         rows["label"] = rows["label"].astype(str).replace("cancer", "tumour").astype("category")
@@ -128,7 +160,7 @@ def test_numbers_are_classes_too_and_others_are_refused(run: Path, tmp_path: Pat
     again = table_of(evaluate(numbered, model="net", part="validation", work=CPU))
     then = pd.read_parquet(numbered / "models" / "net" / "logits" / "validation.parquet")
     pd.testing.assert_frame_equal(again, then)
-    other = with_numbers(tmp_path / "other", add=1)
+    other = with_numbers(tmp_path / "other", add=1).rename(tmp_path / "NUMBERS")
     with pytest.raises(ConfigError, match=r"expected 0, 1 as grade.* got 1, 2"):
         evaluate(numbered, model="net", on=other, work=CPU)
     for path in (other / "manifest").glob("*.parquet"):

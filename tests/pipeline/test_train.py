@@ -555,7 +555,6 @@ ALL = ("tiles_train", "tiles_validation", "tiles_test")
             "no tile has a split; divide the patients first: wsi-pipeline split",
         ),
         (ALL, {"label": None}, r"no tile has a label; give tiles their labels first"),
-        (ALL[:1], {"label": lambda rows: [None, *rows["label"][1:]]}, "1 tiles have no label"),
         (
             ALL[1:2],
             {"split": lambda rows: ["test"] * len(rows)},
@@ -589,3 +588,26 @@ def test_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_is_no_folders_is_refused(tiles: Path) -> None:
     with pytest.raises(ConfigError, match="name: expected letters"):
         trained(tiles, "../other")
+
+
+def test_tiles_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    run = labelled_run(tmp_path)
+    (path,) = (each for each in (run / "manifest").iterdir() if "train" in each.name)
+    rows = pd.read_parquet(path)
+    rows.loc[:4, "label"] = None
+    rows.to_parquet(path)
+    config, work = small()
+    planned = plan(run, config, work)
+    assert planned.unlabelled == 5
+    assert sum(planned.parts.counts["train"].values()) == 15
+
+
+def test_training_anew_leaves_nothing_of_the_network_before(tmp_path: Path) -> None:
+    run = labelled_run(tmp_path)
+    config, work = small(epochs=1)
+    outcome = train(run, config, name="again", work=work)
+    before = outcome.directory.path / "predictions" / "test.parquet"
+    before.parent.mkdir()
+    before.write_bytes(b"of the network before")
+    train(run, config, name="again", work=work, overwrite=True)
+    assert not before.exists()

@@ -110,10 +110,29 @@ def test_when_a_checkpoint_is_written_changes_nothing_of_what_ranks_learn(
 def test_a_rank_that_fails_ends_all_of_srun_with_one_sentence_and_one_process_goes_on(
     run: Path,
 ) -> None:
+    said = said_by_failing_ranks(arguments(run, "failing"))
+    assert "error: out of memory with batch_size 8" in said[1]
+    assert "error" not in said[0]
+    assert "Traceback" not in said[0] + said[1]
+    left = torch.load(run / "models" / "failing" / "checkpoints" / "last.pt", weights_only=True)
+    assert left["learner"]["step"] == 2
+    alone(run, "failing")
+    alone(run, "alone")
+    assert_alike(run, "alone", "failing")
+
+
+def test_a_rank_that_fails_in_a_repeat_ends_all_of_them(run: Path) -> None:
+    said = said_by_failing_ranks([*arguments(run, "failing-often"), "--repeats", "2"])
+    assert "error: out of memory with batch_size 8" in said[1]
+    assert not (run / "models" / "failing-often-1").exists()
+
+
+def said_by_failing_ranks(arguments: list[str]) -> list[str]:
+    """Return what two ranks say of which one has too little memory, once both have ended with 1."""
     port = free_port()
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", _RANK, *arguments(run, "failing")],
+            [sys.executable, "-c", _RANK, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -123,14 +142,7 @@ def test_a_rank_that_fails_ends_all_of_srun_with_one_sentence_and_one_process_go
     ]
     said = [process.communicate(timeout=100)[1] for process in started]
     assert [process.returncode for process in started] == [1, 1]
-    assert "error: out of memory with batch_size 8" in said[1]
-    assert "error" not in said[0]
-    assert "Traceback" not in said[0] + said[1]
-    left = torch.load(run / "models" / "failing" / "checkpoints" / "last.pt", weights_only=True)
-    assert left["learner"]["step"] == 2
-    alone(run, "failing")
-    alone(run, "alone")
-    assert_alike(run, "alone", "failing")
+    return said
 
 
 def _as_srun(rank: int, port: str) -> dict[str, str]:

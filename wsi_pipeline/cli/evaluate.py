@@ -80,13 +80,21 @@ def _show(found: "Evaluated", *, json: bool, quiet: bool) -> None:
     from wsi_pipeline.cli import console
 
     if json:
-        console.print_json({"predictions": str(found.predictions), "scores": found.scores})
+        console.print_json(
+            {
+                "predictions": str(found.predictions),
+                "scores": found.scores,
+                "notes": found.notes,
+            }
+        )
     elif not quiet:
         named = [name for name in found.scores if name in _SHOWN or name.startswith("recall_")]
         console.print_table(
             ("score", "value"), [(name, _cell(found.scores[name])) for name in named]
         )
         console.say(f"logits of every tile: {found.predictions}")
+    for text in found.notes:
+        console.complain(f"note: {text}")
 
 
 def _cell(value: object) -> str:

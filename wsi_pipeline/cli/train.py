@@ -253,12 +253,14 @@ def _show_plan(plan: "TrainPlan", *, json: bool, quiet: bool) -> None:
     if json:
         sizes = {
             name: getattr(plan, name)
-            for name in ("steps_per_epoch", "steps", "parameters", "trained")
+            for name in ("unlabelled", "steps_per_epoch", "steps", "parameters", "trained")
         }
         console.print_json({**parts.about(), **sizes, "written": False})
     elif not quiet:
         rows = [(part, *counts.values()) for part, counts in parts.counts.items()]
         console.print_table(("tiles", *parts.classes), rows)
+        if plan.unlabelled:
+            console.say(f"left out: {plan.unlabelled} tiles of these parts that have no label")
         console.say(
             f"{plan.steps_per_epoch} steps an epoch, {plan.steps} at the most; {plan.parameters:,} "
             f"parameters, {plan.trained:,} of them trained at first; nothing was written (--dry-run)"

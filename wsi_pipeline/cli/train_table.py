@@ -43,7 +43,8 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._extent: Extent | None = None
-        self._newest: Mapping[str, Any] = {}
+        self._steps: list[Mapping[str, Any]] = []
+        """Of this epoch."""
 
     def on_begin(self, extent: Extent) -> None:
         self._extent = extent
@@ -51,9 +52,10 @@ class _Lines:
             self._say(f"{extent.name}: goes on after step {extent.step} of {extent.steps}")
 
     def on_step(self, row: Mapping[str, Any]) -> None:
-        self._newest = row
+        self._steps.append(row)
 
     def on_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        steps, self._steps = self._steps, []
         if not rows:
             return
         name, epochs = (
@@ -61,7 +63,7 @@ class _Lines:
         )
         said = [f"{name}: epoch {rows[0]['epoch'] + 1} of {epochs}, step {rows[0]['step']}"]
         said += [f"{row['part']} " + " ".join(_scores(row)) for row in rows]
-        self._say("; ".join([*said, *_pace(self._newest)]))
+        self._say("; ".join([*said, *_pace(_mean_pace(steps))]))
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
@@ -137,6 +139,19 @@ class _View:
 def _scores(row: Mapping[str, Any]) -> list[str]:
     known = [name for name in _SCORES if row.get(name) is not None]
     return [f"{_term(name)} {_number(row[name])}" for name in known]
+
+
+def _mean_pace(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the pace of an epoch, whose last step may be a small one."""
+    timed = [row for row in steps if row.get("tiles_per_s") and row.get("tiles")]
+    seconds = [row["tiles"] / row["tiles_per_s"] for row in timed]
+    if not timed or not sum(seconds):
+        return {}
+    waited = [
+        (row.get("stall_share") or 0.0) * each for row, each in zip(timed, seconds, strict=True)
+    ]
+    tiles_per_s = sum(row["tiles"] for row in timed) / sum(seconds)
+    return {"tiles_per_s": tiles_per_s, "stall_share": sum(waited) / sum(seconds)}
 
 
 def _pace(row: Mapping[str, Any]) -> list[str]:

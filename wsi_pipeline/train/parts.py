@@ -11,7 +11,7 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.loader.world import World
-from wsi_pipeline.manifest import columns_in, manifest_columns
+from wsi_pipeline.manifest import columns_in, manifest_columns, read_manifest, rows_where
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 
 TRAIN, VALIDATION, PROBE = "train", "validation", "probe"
@@ -85,25 +85,42 @@ def parts_of(
 
 
 def where_of(config: TrainConfig, part: str) -> str:
-    """Return the condition on the tiles of a part; the test part is in none.
+    """Return the condition on the tiles of a part: readable ones with a label; the test part is in none.
 
     >>> where_of(TrainConfig(where="laplacian_var > 50"), "train")
-    "status == 'ok' and split in ['train', 'training'] and (laplacian_var > 50)"
-    >>> where_of(TrainConfig(fold=2, split="split_3"), "validation")
-    "status == 'ok' and split_3 in ['train', 'training', 'validation', 'valid', 'val'] and fold_3 == 2"
+    "status == 'ok' and `label`.notna() and split in ['train', 'training'] and (laplacian_var > 50)"
+    >>> where_of(TrainConfig(fold=2, split="split_3"), "validation").partition("notna() and ")[2]
+    "split_3 in ['train', 'training', 'validation', 'valid', 'val'] and fold_3 == 2"
     """
-    if config.fold is None:
-        condition = f"{config.split} in {list(WORDS[part])}"
-    else:
-        fold = config.split.replace("split", "fold")
-        sign = "==" if part == VALIDATION else "!="
-        learnt = [
-            *WORDS[TRAIN],
-            *WORDS[VALIDATION],
-        ]  # no other word: a test part may be called otherwise
-        condition = f"{config.split} in {learnt} and {fold} {sign} {config.fold}"
     more = f" and ({config.where})" if config.where else ""
-    return f"{READABLE} and {condition}{more}"
+    return f"{READABLE} and {labelled(config)} and {part_of(config, part)}{more}"
+
+
+def labelled(config: TrainConfig) -> str:
+    """Return the condition that a tile has a label: outside of every annotation it may have none."""
+    return f"`{config.target}`.notna()"
+
+
+def part_of(config: TrainConfig, part: str) -> str:
+    """Return the condition that a tile is in the train or the validation part."""
+    if config.fold is None:
+        return f"{config.split} in {list(WORDS[part])}"
+    fold = config.split.replace("split", "fold")
+    sign = "==" if part == VALIDATION else "!="
+    learnt = [
+        *WORDS[TRAIN],
+        *WORDS[VALIDATION],
+    ]  # no other word: a test part may be called otherwise
+    return f"{config.split} in {learnt} and {fold} {sign} {config.fold}"
+
+
+def unlabelled(run: str | Path, config: TrainConfig) -> int:
+    """Return how many readable tiles of the parts have no label, and so neither teach nor validate."""
+    parts = " or ".join(f"({part_of(config, part)})" for part in WORDS)
+    more = f" and ({config.where})" if config.where else ""
+    where = f"{READABLE} and `{config.target}`.isna() and ({parts}){more}"
+    table = read_manifest(run, columns=columns_in(where, manifest_columns(run)))
+    return rows_where(table, where).num_rows
 
 
 def _refuse_lacking(run: str | Path, config: TrainConfig) -> None:
@@ -117,7 +134,10 @@ def _refuse_lacking(run: str | Path, config: TrainConfig) -> None:
     known = manifest_columns(run)
     fold = config.split.replace("split", "fold")
     if config.split not in known or (config.fold is not None and fold not in known):
-        lacking, how = (config.split, "") if config.split not in known else (fold, " --folds K")
+        repeats = "" if config.split == "split" else " --repeats R"
+        lacking, how = (
+            (config.split, repeats) if config.split not in known else (fold, f"{repeats} --folds K")
+        )
         raise ConfigError(
             f"{run}: no tile has a {lacking}; divide the patients first: wsi-pipeline split {run}{how}"
         )

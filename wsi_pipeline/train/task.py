@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from wsi_pipeline.train.adversarial import perturbation
 from wsi_pipeline.train.loss_config import LossConfig
@@ -126,9 +125,8 @@ class Task:
         chosen = label_shares(targets, len(self.loss.classes), weights > 0)
         if self.config.adversarial_classes == "rare":
             chosen = chosen * self.loss.tables(chosen)["rare"]
-        network = model.module if isinstance(model, DistributedDataParallel) else model
         return perturbation(
-            network,
+            model,
             images,
             chosen,
             keys,

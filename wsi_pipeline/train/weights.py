@@ -119,4 +119,8 @@ def _several(texts: list[str], what: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(
+        error, pickle.UnpicklingError
+    ):  # torch's own text advises to run what is in the file
+        return "it is damaged or holds more than numbers"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ EXTENT = Extent(name="sd-0", epochs=4, steps_per_epoch=10)
 
 def step(number: int, **values: Any) -> dict[str, Any]:  # noqa: ANN401
     terms = {"loss": 0.75, "loss_cross_entropy": 0.5, "loss_decoupling": 0.25}
-    pace = {"tiles_per_s": 812.4, "stall_share": 0.031, "learning_rate": 1e-3}
+    pace = {"tiles": 64, "tiles_per_s": 812.4, "stall_share": 0.031, "learning_rate": 1e-3}
     return {
         "kind": "step",
         "part": "train",
@@ -131,3 +131,13 @@ def test_names_with_brackets_are_no_markup() -> None:
 
 def test_the_table_is_usable_before_anything_is_known() -> None:
     assert "0 of" in shown(lambda _observer: None, terminal=True)
+
+
+def test_a_line_gives_the_pace_of_the_whole_epoch() -> None:
+    def told(observer: TrainObserver) -> None:
+        observer.on_begin(EXTENT)
+        observer.on_step(step(1, tiles=300, tiles_per_s=100.0, stall_share=0.5))
+        observer.on_step(step(2, tiles=1, tiles_per_s=1.0, stall_share=0.1))
+        observer.on_epoch(scored(0))
+
+    assert "75 tiles/s; 40 % waiting" in shown(told, terminal=False)

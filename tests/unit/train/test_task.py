@@ -239,37 +239,3 @@ def test_steps_under_autocast_have_terms_of_float32_near_the_exact_ones(kind: An
         for name, term in found.items():
             assert term.dtype == torch.float32
             assert term.item() == pytest.approx(expected[name].item(), rel=0.05, abs=0.01)
-
-
-def _rank(rank: int, file: str, answers: Any) -> None:  # noqa: ANN401
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{file}", rank=rank, world_size=2
-    )
-    torch.set_num_threads(1)
-    model = nn.parallel.DistributedDataParallel(network())
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    images, targets, weights, keys = batch()
-    part = slice(rank * TILES // 2, (rank + 1) * TILES // 2)
-    task = task_of(mixup=0.4, adversarial=1.0, decoupling=0.1)
-    for _ in range(2):
-        for _, terms in task.phases(model, images[part], targets[part], weights[part], keys[part]):
-            optimiser.zero_grad()
-            sum(terms.values()).backward()
-            optimiser.step()
-    answers.put([values.detach().tolist() for values in model.parameters()])
-    torch.distributed.destroy_process_group()
-
-
-def test_ranks_of_torch_distributed_take_every_step_together(tmp_path: Any) -> None:  # noqa: ANN401
-    context = torch.multiprocessing.get_context("spawn")
-    answers = context.Queue()
-    started = [
-        context.Process(target=_rank, args=(rank, str(tmp_path / "meet"), answers))
-        for rank in range(2)
-    ]
-    for process in started:
-        process.start()
-    first, second = (answers.get(timeout=100) for _ in started)
-    for process in started:
-        process.join(60)
-    assert first == second
