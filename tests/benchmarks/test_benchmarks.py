@@ -295,7 +295,7 @@ def test_copies_of_slides_look_more_alike_than_others(tmp_path: Path) -> None:
     copies = found["alike: JPEG quality 55, tiles of 48 um"]
     assert min(copies.spread) > max(found["alike: another slide, tiles of 48 um"].spread)
     assert (likeness.timed(20).value or 0) > 0
-    assert len(found) == 1 + len(likeness.copies(np.zeros((8, 8, 3), dtype=np.uint8)))
+    assert len(found) == 1 + len(likeness.copies(np.zeros((64, 64, 3), dtype=np.uint8)))
 
 
 def test_label_qc_and_split_are_timed_on_a_run_without_pixels(tmp_path: Path) -> None:

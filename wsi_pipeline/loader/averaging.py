@@ -11,8 +11,8 @@ PIECE_BYTES = 1 << 28
 def area_weights(size_px: int, side_px: int) -> NDArray[np.float32]:
     """Return what share each of ``size_px`` pixels in a row has in each of ``side_px``, ``(side, size)``.
 
-    >>> area_weights(3, 2).round(3).tolist()
-    [[0.667, 0.333, 0.0], [0.0, 0.333, 0.667]]
+    >>> (area_weights(3, 2) * 3).round().tolist()
+    [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
     """
     edges = np.arange(side_px + 1) * (size_px / side_px)
     pixels = np.arange(size_px)
