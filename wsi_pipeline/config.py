@@ -319,8 +319,9 @@ def expected_of(kind: type[Config], name: str) -> str:
 
 
 def _sentences(kind: type[Config], error: ValidationError) -> list[str]:
-    return [
-        f"{detail['loc'][0]}: expected {expected_of(kind, str(detail['loc'][0]))}, "
-        f"got {detail['input']!r}"
-        for detail in error.errors()
-    ]
+    sentences = []
+    for detail in error.errors():
+        name = str(detail["loc"][0])
+        got = "none: it has to be given" if detail["type"] == "missing" else repr(detail["input"])
+        sentences.append(f"{name}: expected {expected_of(kind, name)}, got {got}")
+    return sentences

@@ -16,6 +16,7 @@ from wsi_pipeline.config import (
     tile_configs,
 )
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.loader.config import LoaderConfig
 
 OTHER_VALUES: dict[str, Any] = {
     "tile_size": 512,
@@ -234,3 +235,11 @@ def test_there_is_no_difference_to_itself_and_one_line_for_each_key_that_is(
     assert differences(values, values) == []
     changed = {key: value + 1 for key, value in values.items()}
     assert [line[0] for line in differences(values, changed)] == sorted(values)
+
+
+def test_what_has_to_be_given_is_named() -> None:
+    with pytest.raises(ConfigError) as refused:
+        make_config(LoaderConfig, {"target": "label"})
+    assert str(refused.value) == (
+        "batch_size: expected a number of tiles, 1 or more, got none: it has to be given"
+    )
