@@ -13,7 +13,9 @@ CLASSES = ("benign", "cancer <b>")
 ENDED = "2026-01-01T00:00:00+00:00"
 
 
-def write_model(run: RunDirectory, name: str, *, losses: list[float], ended: bool = True) -> Path:
+def write_model(
+    run: RunDirectory, name: str, *, losses: list[float], penalty: float = 0.1, ended: bool = True
+) -> Path:
     """Write a model's table and train.json: two classes, the second one rare and shifted in validation."""
     folder = run.path / "models" / name
     history = History(folder)
@@ -29,7 +31,9 @@ def write_model(run: RunDirectory, name: str, *, losses: list[float], ended: boo
         for part, mean in (("train", 4.0), ("validation", 1.0)):
             z = rng.normal(0, 1, 200) + np.where(y == 1, mean, -4.0)
             scored = evaluation(z, y, np.ones(200), classes=CLASSES)
-            terms = {"loss_cross_entropy": loss - 0.1, "loss_decoupling": 0.1, "loss": loss}
+            fit = loss - penalty
+            terms = {"loss_cross_entropy": fit, "loss_decoupling": penalty, "loss": loss}
+            scored["log_loss"] = fit
             rows.append({"kind": "epoch", "part": part, **place, **scored, **terms})
         rows[1].update(logit_shifts(rows[0], rows[1], classes=CLASSES))
         history.add(rows)

@@ -109,9 +109,16 @@ def test_of_many_models_the_best_are_drawn_and_all_are_listed(run: RunDirectory)
         write_model(run, f"m{number}", losses=[1.0 - number / 20])
     html = html_of(run)
     assert len(table_of(html)) == 10
-    assert "the 8 models with the lowest validation loss" in html
+    assert "the 8 models with the lowest log loss on validation" in html
     assert "m9: loss" in html
     assert "m0: loss" not in html
+
+
+def test_a_penalty_does_not_keep_a_good_model_from_being_drawn(run: RunDirectory) -> None:
+    for number in range(8):
+        write_model(run, f"m{number}", losses=[0.9])
+    write_model(run, "strong", losses=[2.0], penalty=1.8)
+    assert "strong: loss" in html_of(run)
 
 
 def test_the_page_needs_no_torch(run: RunDirectory) -> None:

@@ -18,7 +18,7 @@ from wsi_pipeline.train.metrics import LOGIT_EDGES
 from wsi_pipeline.train.metrics_table import read_history
 
 MOST_DRAWN = 8
-"""Models with figures of their own: those with the lowest validation loss. All are in the table."""
+"""Models with figures of their own: those with the lowest log loss on validation. All are in the table."""
 
 _SCORES = ("loss", "balanced_accuracy", "auroc", "ece", "brier")
 _PARTS = ("train", "validation")
@@ -82,18 +82,19 @@ def models(run: RunDirectory) -> Section | None:
     if not found and not parts:
         return None
     parts += [_table(found)] if found else []
-    drawn = sorted(found, key=_by_loss)[:MOST_DRAWN]
+    drawn = sorted(found, key=_by_log_loss)[:MOST_DRAWN]
     if len(drawn) < len(found):
-        text = f"Drawn are the {MOST_DRAWN} models with the lowest validation loss."
+        text = f"Drawn are the {MOST_DRAWN} models with the lowest log loss on validation."
         parts.append(Notice(text=text))
     for model in drawn:
         parts += _figures(model)
     return Section(name="models", title="Models", parts=tuple(parts))
 
 
-def _by_loss(model: _Model) -> tuple[float, str]:
-    best = model.best
-    return (np.inf if best is None else float(best["loss"]), model.name)
+def _by_log_loss(model: _Model) -> tuple[float, str]:
+    """Order models by what can be compared: a loss holds penalties, and focal ones are small."""
+    log_loss = _number((model.best or {}).get("log_loss"))
+    return (np.inf if log_loss is None else log_loss, model.name)
 
 
 def _read(folder: Path) -> _Model | None:
