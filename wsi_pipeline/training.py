@@ -23,7 +23,8 @@ from wsi_pipeline.train.checkpoint import read_checkpoint
 from wsi_pipeline.train.config import TrainConfig, WorkConfig, train_configs
 from wsi_pipeline.train.loop import Job
 from wsi_pipeline.train.loop import train as train_on
-from wsi_pipeline.train.model import Network, make_model
+from wsi_pipeline.train.losses import Loss
+from wsi_pipeline.train.model import Network, load_pretrained, make_model
 from wsi_pipeline.train.model_directory import (
     ModelDirectory,
     check_same,
@@ -34,8 +35,8 @@ from wsi_pipeline.train.model_directory import (
     write_train_json,
 )
 from wsi_pipeline.train.observer import SilentTrainObserver, TrainObserver
-from wsi_pipeline.train.parts import Parts, parts_of, unlabelled
-from wsi_pipeline.train.peers import Peers, together
+from wsi_pipeline.train.parts import TRAIN, Parts, parts_of, unlabelled
+from wsi_pipeline.train.peers import Peers, device_of, together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,9 @@ def train(
         return _outcome(directory, ended)
 
 
-def plan(run: str | Path, config: TrainConfig, work: WorkConfig | None = None) -> TrainPlan:
+def plan(
+    run: str | Path, config: TrainConfig, work: WorkConfig | None = None, *, name: str = "model"
+) -> TrainPlan:
     """Return what a training would do; nothing is written, no weights are fetched.
 
     Raises
@@ -133,8 +136,14 @@ def plan(run: str | Path, config: TrainConfig, work: WorkConfig | None = None) -
     ConfigError
         As for ``train``.
     """
-    parts = parts_of(run, config, work or WorkConfig())
+    work = work or WorkConfig()
+    model_directory(run, name)
+    device_of(work.device)
+    parts = parts_of(run, config, work)
     network = make_model(config.model, len(parts.classes), fresh=False)
+    Loss(config.loss, parts.classes, tiles=parts.counts[TRAIN])
+    if isinstance(config.model.pretrained, str):
+        load_pretrained(network)
     sizes = {name: each.numel() for name, each in network.net.named_parameters()}
     return TrainPlan(
         parts=parts,

@@ -611,3 +611,20 @@ def test_training_anew_leaves_nothing_of_the_network_before(tmp_path: Path) -> N
     before.write_bytes(b"of the network before")
     train(run, config, name="again", work=work, overwrite=True)
     assert not before.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "says"),
+    [
+        ({}, "../elsewhere", "name: expected letters"),
+        ({"device": "cuda:99"}, "model", "cuda"),
+        ({"model__pretrained": "nothing.pth"}, "model", "nothing.pth is none"),
+        ({"loss__decoupling": {"a": 1.0}}, "model", "a"),
+    ],
+)
+def test_a_plan_refuses_what_the_training_would(
+    tiles: Path, changes: dict[str, Any], name: str, says: str
+) -> None:
+    config, work = small(**changes)
+    with pytest.raises(ConfigError, match=says):
+        plan(tiles, config, work, name=name)

@@ -150,7 +150,7 @@ def train(
     if dry_run:
         from wsi_pipeline.training import plan
 
-        _show_plan(plan(run, learnt, work), json=json, quiet=quiet)
+        _show_plan(plan(run, learnt, work, name=name), json=json, quiet=quiet)
         return
     begin = _train if repeats is None else partial(train_repeats, repeats=repeats)
     begin(run, learnt, work, name=name, overwrite=overwrite, json=json, quiet=quiet)
