@@ -617,9 +617,13 @@ def test_training_anew_leaves_nothing_of_the_network_before(tmp_path: Path) -> N
     ("changes", "name", "says"),
     [
         ({}, "../elsewhere", "name: expected letters"),
-        ({"device": "cuda:99"}, "model", "cuda"),
+        ({"device": "cuda:99"}, "model", "device: expected"),
         ({"model__pretrained": "nothing.pth"}, "model", "nothing.pth is none"),
-        ({"loss__decoupling": {"a": 1.0}}, "model", "a"),
+        (
+            {"loss__decoupling": {"a": 1.0}},
+            "model",
+            "decoupling: expected a number of each of benign, cancer",
+        ),
     ],
 )
 def test_a_plan_refuses_what_the_training_would(
