@@ -315,6 +315,28 @@ TRAINING_COLUMNS = _columns(
 )
 """One row per step, and per epoch and part, in models/NAME/metrics.parquet; CLASS_COLUMNS follow."""
 
+PREDICTION_COLUMNS = _columns(
+    ("slide_id", _WORD, "As in the manifest"),
+    ("tile", pa.int32(), "As in the manifest"),
+    ("target", pa.int64(), "Number of the tile's class; null without a label"),
+    (
+        "weight",
+        pa.float32(),
+        "What the tile counts for in scores; 1 if no column of weights was given",
+    ),
+    (
+        "logit",
+        pa.float32(),
+        "What the network says: of the second of two classes, or a list with one of each class",
+    ),
+    (
+        "probability",
+        pa.float32(),
+        "The same as a probability: of the second of two classes, or a list",
+    ),
+)
+"""One row per tile, in models/NAME/predictions/WHAT.parquet; columns of the manifest follow."""
+
 TIMED_COLUMNS = ("seconds", "tiles_per_s", "stall_share")
 """What differs between two trainings that are the same."""
 
