@@ -60,8 +60,8 @@ class Predictions:
     @property
     def targets(self) -> NDArray[np.int64]:
         """Numbers of classes; -1 of a tile without a label."""
-        column = pc.fill_null(self.table.column("target"), -1)
-        return np.asarray(column.to_numpy(), np.int64)
+        given: Any = self.table.column("target")
+        return np.asarray(given.fill_null(-1).to_numpy(), np.int64)
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -97,9 +97,9 @@ class Predictions:
         values = _words(self.table, column)
         if column == "patient_id":
             values = pc.coalesce(values, _words(self.table, "slide_id"))
-        coded = pc.fill_null(values, "none").combine_chunks().dictionary_encode()
+        coded: Any = pc.fill_null(values, "none").combine_chunks().dictionary_encode()
         names = coded.dictionary.to_pylist()
-        order = np.argsort(np.array(names, object), kind="stable")
+        order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
         place = np.empty(len(names), np.int64)
         place[order] = np.arange(len(names))
         codes = place[np.asarray(coded.indices.to_numpy(), np.int64)]
