@@ -52,7 +52,7 @@ def word_of(score: str) -> str:
 
 
 def answer(rows: Sequence[Summary], asked: Asked) -> Answer | None:
-    """Return what one experiment says on one kind of tiles; None where the method or the reference is lacking.
+    """Return what one experiment says on some tiles; None where the method or the reference is lacking.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _verdict(method: Summary) -> Verdict:
 
 
 def _more_is_better(score: str) -> bool:
-    return {**SCORES}.get(score, True)  # type: ignore[arg-type]  recalls of classes are no fixed words
+    return SCORES.get(score, True)
 
 
 def _said(row: Summary) -> str:
