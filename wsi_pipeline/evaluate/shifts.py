@@ -63,7 +63,8 @@ def pieces(images: torch.Tensor, along: torch.Tensor | None = None) -> tuple[tor
     """Return images in pieces of bounded size, or what else there is one of for each image."""
     most = CPU_BYTES if images.device.type == "cpu" else DEVICE_BYTES
     length = max(1, most // max(1, images[0].numel()))
-    return (images if along is None else along).split(length)
+    split: tuple[torch.Tensor, ...] = (images if along is None else along).split(length)
+    return split
 
 
 def sharpness(images: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,14 @@
 
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.strategies import noise, seeds
 from wsi_pipeline.evaluate.shift_config import SHIFTS, sweep_of
@@ -27,11 +29,13 @@ sides = st.integers(1, 24)
 
 def changed(rgb: Rgb, shift: str, level: float, *, key: int = 0) -> Rgb:
     """Return one image changed."""
-    return pictures(shifted(tensor([rgb]), shift, level, torch.tensor([key])))[0]
+    made: Rgb = pictures(shifted(tensor([rgb]), shift, level, torch.tensor([key])))[0]
+    return made
 
 
-def mirrored(rgb: Rgb, by: int) -> np.ndarray:
-    return cv2.copyMakeBorder(rgb, *[by] * 4, cv2.BORDER_REFLECT_101).astype(np.int64)
+def mirrored(rgb: Rgb, by: int) -> NDArray[np.int64]:
+    wide: Rgb = cv2.copyMakeBorder(rgb, by, by, by, by, cv2.BORDER_REFLECT_101)
+    return wide.astype(np.int64)
 
 
 def test_every_name_has_a_change() -> None:
@@ -166,7 +170,7 @@ def test_sharpness_is_that_of_the_manifest(rgb: Rgb) -> None:
     assert float(sharpness(tensor([rgb]))[0]) == pytest.approx(expected, rel=1e-12, abs=1e-9)
 
 
-def textured() -> "torch.Tensor":
+def textured() -> Any:  # noqa: ANN401  a torch.Tensor
     slide = draw_slide(Size(width=512, height=512), seed=3).rgb
     noisy = slide + np.random.default_rng(0).normal(0, 12, slide.shape)
     whole = noisy.clip(0, 255).astype(np.uint8)
@@ -206,7 +210,11 @@ def test_centred_even_blurs_leave_less_than_the_next_odd_ones() -> None:
 
 
 def test_a_centred_even_blur_moves_nothing_and_the_literal_one_half_a_pixel() -> None:
-    ramp = np.repeat(np.arange(0, 240, 10, np.uint8)[None, :, None], 24, axis=0).repeat(3, axis=2)
+    ramp = (
+        np.repeat(np.arange(0, 240, 10)[None, :, None], 24, axis=0)
+        .astype(np.uint8)
+        .repeat(3, axis=2)
+    )
     inner = slice(6, -6)
     assert np.array_equal(changed(ramp, "box_blur_centred", 4)[inner, inner], ramp[inner, inner])
     moved = ramp[inner, inner].astype(int) - changed(ramp, "box_blur", 4)[inner, inner]
