@@ -30,7 +30,7 @@ def study_scores(
     classes
         In order of their numbers.
     train
-        The same of training tiles; the logits' shift of each class, ``logit_shift_CLASS``, is given beside it.
+        The same of training tiles: with it come the shifts of the logits, ``logit_shift_CLASS``.
     """
     named = dict(found)
     if len(classes) == 2:

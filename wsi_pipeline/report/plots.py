@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -75,6 +76,18 @@ def _lines(axes: Axes, panel: Lines) -> None:
             axes.fill_between(xs, *panel.bands[name], color=look["color"], alpha=0.15, linewidth=0)
         if name in panel.marks:
             axes.axvline(panel.marks[name], linewidth=1, **look)
+    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+    _guide(axes, panel)
+    if panel.x_range is not None:
+        axes.set_xlim(*panel.x_range)
+    if panel.y_range is not None:
+        axes.set_ylim(*panel.y_range)
+    if panel.right:
+        _second_axis(axes, panel)
+    _key(axes)
+
+
+def _guide(axes: Axes, panel: Lines) -> None:
     match panel.guide:
         case "diagonal":
             axes.axline((0, 0), slope=1, color="#777777", linewidth=1)
@@ -82,13 +95,6 @@ def _lines(axes: Axes, panel: Lines) -> None:
             axes.axvline(0, color="#777777", linewidth=1)
         case None:
             pass
-    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
-    for limits, put in ((panel.x_range, axes.set_xlim), (panel.y_range, axes.set_ylim)):
-        if limits is not None:
-            put(*limits)
-    if panel.right:
-        _second_axis(axes, panel)
-    _key(axes)
 
 
 def _second_axis(axes: Axes, panel: Lines) -> None:
@@ -113,7 +119,7 @@ def _ranges(axes: Axes, panel: Ranges) -> None:
     axes.set_xlabel(panel.x_label)
 
 
-def _look(number: int) -> dict[str, str]:
+def _look(number: int) -> dict[str, Any]:
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": _DASHES[number // len(COLOURS) % len(_DASHES)],

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsi_pipeline.evaluate.shift_config import sweep_of
+from wsi_pipeline.evaluate.shift_config import shift_of
 from wsi_pipeline.evaluate.study_answer import word_of
 from wsi_pipeline.evaluate.study_plan import StudyPlan
 from wsi_pipeline.evaluate.study_records import Told
@@ -68,8 +68,8 @@ def _sharpness_of(run: str, name: str | None) -> pd.DataFrame:
     )
 
 
-def curves(answers: Sequence[Told], *, score: str) -> Iterator[Lines]:
-    """Yield a figure for each sweep: mean and standard deviation over repeats, sharpness on the right.
+def curves(answers: Sequence[Told], *, score: str) -> dict[str, Lines]:
+    """Return a figure for each sweep: mean and standard deviation over repeats, sharpness on the right.
 
     Parameters
     ----------
@@ -79,25 +79,30 @@ def curves(answers: Sequence[Told], *, score: str) -> Iterator[Lines]:
         What is drawn.
     """
     shifts = dict.fromkeys(each.answer.tiles for each in answers if each.answer.curve)
-    for shift in shifts:
-        swept = [each for each in answers if each.answer.tiles == shift]
-        by_arm = {each.arm: [one for one in swept if one.arm == each.arm] for each in swept}
-        first = swept[0].answer.curve
-        levels = _numbers(row["level"] for row in first)
-        series, bands = {}, {}
-        for arm, own in by_arm.items():
-            values = np.array([[*_numbers(r[score] for r in each.answer.curve)] for each in own])
-            mean, std = values.mean(axis=0), _std(values)
-            series[arm], bands[arm] = (levels, mean), (mean - std, mean + std)
-        yield Lines(
-            title=f"{word_of(score)} by {shift}",
-            x_label=sweep_of(shift).label,
-            y_label=word_of(score),
-            series=series,
-            bands=bands,
-            right={"sharpness": (levels, _numbers(row["laplacian_var"] for row in first))},
-            right_label="laplacian_var, mean over tiles",
-        )
+    return {
+        shift: _curve([each for each in answers if each.answer.tiles == shift], shift, score)
+        for shift in shifts
+    }
+
+
+def _curve(swept: Sequence[Told], shift: str, score: str) -> Lines:
+    first = swept[0].answer.curve
+    levels = _numbers(row["level"] for row in first)
+    series, bands = {}, {}
+    for arm in dict.fromkeys(each.arm for each in swept):
+        own = [each.answer.curve for each in swept if each.arm == arm]
+        values = np.array([_numbers(row[score] for row in each) for each in own])
+        mean, std = values.mean(axis=0), _std(values)
+        series[arm], bands[arm] = (levels, mean), (mean - std, mean + std)
+    return Lines(
+        title=f"{word_of(score)} by {shift}",
+        x_label=f"{shift}: {shift_of(shift).level}",
+        y_label=word_of(score),
+        series=series,
+        bands=bands,
+        right={"sharpness": (levels, _numbers(row["laplacian_var"] for row in first))},
+        right_label="laplacian_var, mean over tiles",
+    )
 
 
 def _std(values: Floats) -> Floats:
@@ -112,8 +117,8 @@ def _numbers(values: Iterator[float | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
-def arms(rows: Sequence[Summary], answers: Sequence[Told], *, score: str) -> Iterator[Ranges]:
-    """Yield a figure for each kind of tiles: mean of each arm with its interval, a point for each repeat.
+def arms(rows: Sequence[Summary], answers: Sequence[Told], *, score: str) -> dict[str, Ranges]:
+    """Return a figure for each kind of tiles: each arm's mean with its interval, a point for each repeat.
 
     Parameters
     ----------
@@ -122,14 +127,15 @@ def arms(rows: Sequence[Summary], answers: Sequence[Told], *, score: str) -> Ite
     score
         What is drawn.
     """
-    for tiles in dict.fromkeys(row.tiles for row in rows):
-        own = [row for row in rows if (row.tiles, row.score) == (tiles, score)]
-        if own:
-            yield Ranges(
-                title=f"{word_of(score)} on {tiles}",
-                x_label=word_of(score),
-                rows=tuple(_range(row, answers) for row in own),
-            )
+    drawn = [row for row in rows if row.score == score]
+    return {
+        tiles: Ranges(
+            title=f"{word_of(score)} on {tiles}",
+            x_label=word_of(score),
+            rows=tuple(_range(row, answers) for row in drawn if row.tiles == tiles),
+        )
+        for tiles in dict.fromkeys(row.tiles for row in drawn)
+    }
 
 
 def _range(row: Summary, answers: Sequence[Told]) -> Range:
