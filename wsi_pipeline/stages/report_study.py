@@ -121,15 +121,15 @@ def study_page(found: Found, figures: Figures, *, made: str) -> Page:
         The time that the page states.
     """
     study = found.plan.study
-    sections = [_happened(found)]
-    for name in study.experiments:
-        sections.append(_experiment(found.of(name), name, figures.of_experiment[name]))
-    sections += [_sharpness(figures), _logits(found, figures), _settings(found)]
+    asked = [
+        _experiment(found.of(name), name, figures.of_experiment[name]) for name in study.experiments
+    ]
+    told = (_sharpness(figures), _logits(found, figures), _settings(found))
     return Page(
         title=study.title or study.name,
         made=made,
         version=code_version(),
-        sections=tuple(sections),
+        sections=(_happened(found), *asked, *told),
     )
 
 
