@@ -66,9 +66,9 @@ def answer(rows: Sequence[Summary], asked: Asked) -> Answer | None:
         return None
     method, reference = by_arm[asked.method], by_arm[asked.reference]
     verdict = _verdict(method)
+    word = word_of(asked.score)
     sentences = [
-        f"{word_of(asked.score).capitalize() if asked.score not in NAMES else word_of(asked.score)} on "
-        f"{method.tiles}: {_said(method)}, {_said(reference)}.",
+        f"{word[0].upper()}{word[1:]} on {method.tiles}: {_said(method)}, {_said(reference)}.",
         _difference(method, reference, verdict),
         *_room(method, reference, by_arm.get(asked.control or "")),
     ]
@@ -140,13 +140,13 @@ def _room(method: Summary, reference: Summary, control: Summary | None) -> Itera
     better = room > 0 if _more_is_better(method.score) else room < 0
     if not better:
         yield (
-            f"The control {control.arm}, {control.mean:.3f}, is no better than {reference.arm}: there is no "
+            f"{control.arm}, the control, has {control.mean:.3f}, no better than {reference.arm}: there is no "
             "room to be closed."
         )
         return
-    share = (method.mean - reference.mean) / room
-    closed = f"closes {share:.0%} of" if share >= 0 else f"widens by {-share:.0%}"
+    share = 100 * (method.mean - reference.mean) / room
+    closed = f"{share:.0f} %" if share > 0 else "none"
     yield (
-        f"The control {control.arm} has {control.mean:.3f}: {method.arm} {closed} the room between it and "
-        f"{reference.arm}."
+        f"{control.arm}, the control, has {control.mean:.3f}: {method.arm} closes {closed} of the room between "
+        f"it and {reference.arm}."
     )
