@@ -140,13 +140,13 @@ def _room(method: Summary, reference: Summary, control: Summary | None) -> Itera
     better = room > 0 if _more_is_better(method.score) else room < 0
     if not better:
         yield (
-            f"{control.arm}, the control, has {control.mean:.3f}, no better than {reference.arm}: there is no "
-            "room to be closed."
+            f"{control.arm}, the control, has {control.mean:.3f}, no better than {reference.arm}: there is "
+            "no room to be closed."
         )
         return
     share = 100 * (method.mean - reference.mean) / room
     closed = f"{share:.0f} %" if share > 0 else "none"
     yield (
-        f"{control.arm}, the control, has {control.mean:.3f}: {method.arm} closes {closed} of the room between "
-        f"it and {reference.arm}."
+        f"{control.arm}, the control, has {control.mean:.3f}: {method.arm} closes {closed} of the room "
+        f"between it and {reference.arm}."
     )
