@@ -1,5 +1,5 @@
 #!/bin/bash
-#SBATCH --array=1-25
+#SBATCH --array=1-35
 #SBATCH --gpus=1
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
