@@ -337,6 +337,47 @@ PREDICTION_COLUMNS = _columns(
 )
 """One row per tile, in models/NAME/predictions/WHAT.parquet; columns of the manifest follow."""
 
+SCORE_COLUMNS = _columns(
+    ("unit", _WORD, "What is scored: tile, slide or patient"),
+    (
+        "aggregate",
+        _WORD,
+        "How tiles become a slide: mean, max or top_k (mean of the ten largest) of the probability, or share "
+        "of positive tiles; none of tiles. A patient is the mean of the slides, of max the largest",
+    ),
+    (
+        "by",
+        _WORD,
+        "all, scanner, centre, patient_id or slide_id: what the units have in common",
+    ),
+    ("group", _WORD, "Which scanner, centre, patient or slide; all"),
+    (
+        "cutoff",
+        _WORD,
+        "0.5, or validation: where balanced accuracy on validation tiles is largest; none of scores without "
+        "one, and of more than two classes, whose likeliest is taken",
+    ),
+    (
+        "score",
+        _WORD,
+        "Name of the score; of two classes recall, specificity, precision, f1, auroc and auprc are those of "
+        "the second, of more there is NAME_macro, the mean over classes, and NAME_CLASS",
+    ),
+    ("value", pa.float64(), "The score; null where it cannot be said"),
+    (
+        "low",
+        pa.float64(),
+        "Lower end of its interval by drawing whole patients; null where there is none",
+    ),
+    ("high", pa.float64(), "Upper end"),
+    ("level", pa.float64(), "Probability that the interval is made to hold the truth with"),
+    ("tiles", pa.int64(), "Labelled tiles of the group"),
+    ("slides", pa.int64(), "Their slides"),
+    ("patients", pa.int64(), "Their patients"),
+    ("note", pa.string(), "What a reader of the row has to know; empty where there is nothing"),
+)
+"""One row per score, in models/NAME/predictions/WHAT.scores.parquet."""
+
 TIMED_COLUMNS = ("seconds", "tiles_per_s", "stall_share")
 """What differs between two trainings that are the same."""
 

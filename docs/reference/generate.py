@@ -23,7 +23,9 @@ from wsi_pipeline.schema import (
     IMPORT_COLUMNS,
     IMPORT_SLIDE_COLUMNS,
     LABEL_COLUMNS,
+    PREDICTION_COLUMNS,
     QC_COLUMNS,
+    SCORE_COLUMNS,
     SLIDE_COLUMNS,
     SPLIT_COLUMNS,
     SPLIT_TABLE_COLUMNS,
@@ -146,6 +148,11 @@ def column_dictionary() -> str:
         + _columns(TRAINING_COLUMNS)
         + "\nFor each TERM of the loss, each CLASS and each quantile NN there follow, in order of name,\n\n"
         + _columns(CLASS_COLUMNS)
+        + "\n## models/NAME/predictions/WHAT.parquet: one row per tile\n\n"
+        + _columns(PREDICTION_COLUMNS)
+        + "\n## models/NAME/predictions/WHAT.scores.parquet: one row per score\n\n"
+        + "What each score and interval is: [statistics](../concepts/statistics.md).\n\n"
+        + _columns(SCORE_COLUMNS)
     )
 
 
