@@ -19,7 +19,6 @@ from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.loader.config import LoaderConfig
 from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import (
-    CLASS_COLUMNS,
     IMPORT_COLUMNS,
     IMPORT_SLIDE_COLUMNS,
     LABEL_COLUMNS,
@@ -30,11 +29,11 @@ from wsi_pipeline.schema import (
     SPLIT_COLUMNS,
     SPLIT_TABLE_COLUMNS,
     TILE_COLUMNS,
-    TRAINING_COLUMNS,
     Column,
 )
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
+from wsi_pipeline.train.columns import CLASS_COLUMNS, TRAINING_COLUMNS
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.loss_config import LossConfig
 from wsi_pipeline.train.model_config import ModelConfig

@@ -78,8 +78,8 @@ def interval_of(values: Floats, patients: int, *, level: float = LEVEL) -> Inter
 
     The percentile interval is too short for few patients: draws of n patients vary as if the variance were
     over n, not n - 1, and a normal quantile stands where Student's t belongs. Both are made good by reading
-    the percentiles further out, at the normal probability of ``-sqrt(n / (n - 1)) t`` (Hesterberg, What teachers
-    should know about the bootstrap, 2015, section 5.3). docs/concepts/statistics.md says what was measured.
+    the percentiles further out, at the normal probability of ``-sqrt(n / (n - 1)) t`` (Hesterberg, What
+    teachers should know about the bootstrap, 2015). docs/concepts/statistics.md says what was measured.
 
     Parameters
     ----------

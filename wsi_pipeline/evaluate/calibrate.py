@@ -21,7 +21,7 @@ class Temperature:
 
     value: float
     at_bound: bool
-    """Whether it would go beyond ``BOUNDS``: validation tiles are told apart without a miss, or not at all."""
+    """Whether it would go beyond ``BOUNDS``: validation tiles are parted without a miss, or not at all."""
 
 
 def fit_temperature(tiles: Judged) -> Temperature | None:
