@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsi_pipeline.errors import TrainError
+from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.shift_config import shift_of
 from wsi_pipeline.evaluate.study_answer import Answer
 from wsi_pipeline.evaluate.study_config import StudyConfig
 from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit, study_plan
 from wsi_pipeline.evaluate.study_records import Answered, Record, read_record, write_record
-from wsi_pipeline.evaluate.study_scores import mean_scores, study_scores
+from wsi_pipeline.evaluate.study_scores import mean_scores, study_scores, tile_scores
 from wsi_pipeline.evaluation import evaluate
+from wsi_pipeline.files import exists
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.robustness import sweep
 from wsi_pipeline.stages.study_files import found_of, write_study
@@ -22,8 +24,8 @@ from wsi_pipeline.train.metrics_table import read_history
 from wsi_pipeline.train.model_directory import ModelDirectory, model_directory, read_train_json
 from wsi_pipeline.train.observer import TrainObserver
 from wsi_pipeline.train.peers import together
+from wsi_pipeline.training import TrainOutcome, train
 from wsi_pipeline.training import plan as plan_training
-from wsi_pipeline.training import train
 
 State = Literal["done", "trained", "begun", "to do"]
 
@@ -101,10 +103,10 @@ def study(  # noqa: PLR0913  as for train
     stopped = False
     with together(work.device) as peers:  # once for all: ranks that have parted do not meet again
         for unit in plan.share(*part):
-            if stopped or peers.word_of_first(_record(plan, unit, folder) is not None):
+            if stopped or peers.word_of_first(_is_done(plan, unit, folder)):
                 continue
             try:
-                record = _carried_out(plan, unit, work, observer)
+                record = _carried_out(plan, unit, folder, work, observer)
             except TrainError as error:
                 if peers.world.ranks > 1:  # the others still wait in this one, not in the next
                     raise
@@ -116,7 +118,7 @@ def study(  # noqa: PLR0913  as for train
         answers = _written(plan, folder) if peers.is_first and not stopped else ()
     if failed:
         raise TrainError(f"{len(failed)} models of the study have failed: {'; '.join(failed)}")
-    done = tuple(unit.model for unit in plan.units if _record(plan, unit, folder) is not None)
+    done = tuple(unit.model for unit in plan.units if _is_done(plan, unit, folder))
     missing = tuple(unit.model for unit in plan.units if unit.model not in done)
     return StudyOutcome(out=folder, done=done, missing=missing, stopped=stopped, answers=answers)
 
@@ -148,7 +150,7 @@ def planned(
             model=unit.model,
             seed=unit.seed,
             state=_state(plan, unit, folder),
-            questions=len(_distinct(unit.questions)),
+            questions=len({each.digest for each in unit.questions}),
             steps=sizes[unit.arm.models][0],
             tiles=sizes[unit.arm.models][1],
         )
@@ -157,7 +159,7 @@ def planned(
 
 
 def _state(plan: StudyPlan, unit: Unit, out: Path) -> State:
-    if _record(plan, unit, out) is not None:
+    if _is_done(plan, unit, out):
         return "done"
     about = read_train_json(model_directory(plan.run, unit.model))
     if about is None:
@@ -165,66 +167,74 @@ def _state(plan: StudyPlan, unit: Unit, out: Path) -> State:
     return "begun" if about["ended"] is None else "trained"
 
 
+def _is_done(plan: StudyPlan, unit: Unit, out: Path) -> bool:
+    record = _record(plan, unit, out)
+    return record is not None and not record.lacks(unit)
+
+
 def _record(plan: StudyPlan, unit: Unit, out: Path) -> Record | None:
     return read_record(out, unit, trained=_trained(model_directory(plan.run, unit.model)))
 
 
 def _trained(directory: ModelDirectory) -> str | None:
-    """Return when a training began that has come to its end."""
+    """Return when a training began and ended; None of one that is not at its end."""
     about = read_train_json(directory)
-    return None if about is None or about["ended"] is None else str(about["started"])
+    if about is None or about["ended"] is None:
+        return None
+    return f"{about['started']} {about['ended']}"
 
 
 def _written(plan: StudyPlan, out: Path) -> tuple[Answer, ...]:
     """Write the results if every model is done."""
     records = [_record(plan, unit, out) for unit in plan.units]
-    known = [record for record in records if record is not None]
+    pairs = zip(plan.units, records, strict=True)
+    known = [record for unit, record in pairs if record is not None and not record.lacks(unit)]
     return write_study(out, found_of(plan, known)) if len(known) == len(records) else ()
 
 
 def _carried_out(
-    plan: StudyPlan, unit: Unit, work: WorkConfig, observer: TrainObserver | None
+    plan: StudyPlan, unit: Unit, out: Path, work: WorkConfig, observer: TrainObserver | None
 ) -> Record | None:
-    """Train a model and ask it everything; None where a signal has stopped its training."""
+    """Train a model and ask it what it was not asked before; None where a signal has stopped its training."""
     outcome = train(plan.run, unit.config, name=unit.model, work=work, observer=observer)
     if outcome.ended == "stopped":
         return None
+    record = _record(plan, unit, out) or _begun(unit, outcome)
+    learnt = _train_row(outcome)
+    found = {
+        question.digest: tuple(
+            _swept(plan, unit, question, work, classes=record.classes)
+            if question.sweeps
+            else _answered(plan, unit, question, work, learnt=learnt)
+        )
+        for question in record.lacks(unit)
+    }
+    return replace(record, answers={**record.answers, **found})
+
+
+def _begun(unit: Unit, outcome: TrainOutcome) -> Record:
+    """Return the record of a model that is trained and was asked nothing."""
     about = read_train_json(outcome.directory) or {}
     classes = tuple(about["data"]["classes"])
-    learnt = _train_row(outcome.directory, outcome.best_epoch)
-    found: list[Answered] = []
-    for question, experiments in _distinct(unit.questions).items():
-        answers = _answers(plan, unit, question, work, classes=classes, learnt=learnt)
-        found += [replace(each, experiment=name) for name in experiments for each in answers]
     return Record(
         model=unit.model,
-        digest=unit.digest,
-        trained=str(about["started"]),
+        settings_digest=unit.config.digest(),
+        trained=_trained(outcome.directory) or "",
         classes=classes,
-        train_logits=_counts(learnt or {}, classes),
-        answers=tuple(found),
+        train_logits=_counts(_train_row(outcome) or {}, classes),
+        answers={},
     )
 
 
-def _distinct(questions: Sequence[Question]) -> dict[Question, list[str]]:
-    """Return questions without their experiment, each with the experiments that ask it."""
-    found: dict[Question, list[str]] = {}
-    for each in questions:
-        found.setdefault(replace(each, experiment=""), []).append(each.experiment)
-    return found
-
-
-def _answers(
+def _answered(
     plan: StudyPlan,
     unit: Unit,
     question: Question,
     work: WorkConfig,
     *,
-    classes: tuple[str, ...],
     learnt: Mapping[str, Any] | None,
-) -> list[Answered]:
-    if question.sweeps:
-        return list(_swept(plan, unit, question, work, classes=classes))
+) -> Iterator[Answered]:
+    """Yield what a network says of tiles; ``learnt`` is what was measured of tiles that it was trained on."""
     found = evaluate(
         plan.run,
         model=unit.model,
@@ -234,17 +244,17 @@ def _answers(
         shortcut=question.shortcut,
         work=work,
     )
-    return [
-        Answered(
-            experiment="",
-            tiles=question.tiles,
-            scores=study_scores(found.scores, classes=classes, train=learnt),
-            count=int(found.scores["tiles"]),
-            source=f"predictions/{found.predictions.name}",
-            notes=found.notes,
-            logits=_counts(found.scores, classes),
-        )
-    ]
+    classes = read_predictions(found.predictions).classes
+    table = found.predictions.with_suffix(".scores.parquet")
+    tempered = tile_scores(read_table(table).to_pylist()) if exists(table) else {}
+    yield Answered(
+        tiles=question.tiles,
+        scores=study_scores({**tempered, **found.scores}, classes=classes, train=learnt),
+        count=int(found.scores["tiles"]),
+        source=f"predictions/{found.predictions.name}",
+        notes=tuple(found.notes),
+        logits=_counts(found.scores, classes),
+    )
 
 
 def _swept(
@@ -275,7 +285,6 @@ def _swept(
         shifted = [row for row in curve if row["level"] != shift.clean]
         scores = mean_scores(shifted)
         yield Answered(
-            experiment="",
             tiles=rows[0]["shift"],
             scores={
                 name: each
@@ -288,12 +297,12 @@ def _swept(
         )
 
 
-def _train_row(directory: ModelDirectory, epoch: int) -> Mapping[str, Any] | None:
+def _train_row(outcome: TrainOutcome) -> Mapping[str, Any] | None:
     """Return what was measured of training tiles in the best epoch; None without a probe."""
-    table = read_history(directory.path)
+    table = read_history(outcome.directory.path)
     rows = [] if table is None else table.to_pylist()
-    wanted = ("epoch", "train", epoch)
-    return next((r for r in rows if (r["kind"], r["part"], r["epoch"]) == wanted), None)
+    wanted = ("epoch", "train", outcome.best_epoch)
+    return next((row for row in rows if (row["kind"], row["part"], row["epoch"]) == wanted), None)
 
 
 def _counts(row: Mapping[str, Any], classes: Sequence[str]) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ Verdict: TypeAlias = Literal["for", "against", "open", "unsaid"]
 NAMES = {
     "auroc": "AUROC",
     "ece": "ECE",
-    "ece_temperature": "ECE after temperature",
+    "ece_after_temperature": "ECE after temperature",
     "brier": "Brier score",
 }
 """Scores that are not called by their own name."""

@@ -27,7 +27,7 @@ ScoreName: TypeAlias = Literal[
     "log_loss",
     "brier",
     "ece",
-    "ece_temperature",
+    "ece_after_temperature",
 ]
 
 SCORES: Mapping[str, bool] = {
@@ -39,7 +39,7 @@ SCORES: Mapping[str, bool] = {
     "log_loss": False,
     "brier": False,
     "ece": False,
-    "ece_temperature": False,
+    "ece_after_temperature": False,
 }
 """Whether more of a score is better; recall is of the second class, specificity of the first."""
 

@@ -35,6 +35,12 @@ class Question:
     """Shifts to be swept; none of a plain evaluation."""
     apply_at: Literal["source", "input"]
 
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that change with what is asked, whoever asks."""
+        asked = {name: value for name, value in asdict(self).items() if name != "experiment"}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
@@ -46,13 +52,6 @@ class Unit:
     seed: int
     config: TrainConfig = field(repr=False)
     questions: tuple[Question, ...] = field(repr=False)
-
-    @property
-    def digest(self) -> str:
-        """Sixteen hexadecimal digits that change with its settings and with what is asked."""
-        asked = [asdict(each) for each in self.questions]
-        text = json.dumps([self.config.digest(), asked], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

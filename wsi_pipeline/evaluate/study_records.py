@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_pipeline.errors import OutputError
-from wsi_pipeline.evaluate.study_plan import StudyPlan, Unit
+from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit
 from wsi_pipeline.evaluate.study_table import Measured
 from wsi_pipeline.files import publish_bytes, read_bytes
 
@@ -19,7 +19,6 @@ Counts = Mapping[str, Sequence[float]]
 class Answered:
     """What a network said of some tiles."""
 
-    experiment: str
     tiles: str
     scores: Mapping[str, float | None] = field(repr=False)
     count: int
@@ -34,17 +33,22 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A model that is trained and has been asked everything."""
+    """A model that is trained, and what it has been asked so far."""
 
     model: str
-    digest: str
-    """Of the unit."""
+    settings_digest: str
     trained: str
-    """When its training began: one that was trained anew has been asked nothing yet."""
+    """When its training began and ended: one that was trained anew has been asked nothing yet."""
     classes: tuple[str, ...]
     train_logits: Counts = field(repr=False)
     """Of training tiles, unchanged, by the best weights; empty where there was no probe."""
-    answers: tuple[Answered, ...] = field(repr=False)
+    answers: Mapping[str, tuple[Answered, ...]] = field(repr=False)
+    """By the digest of the question; a sweep has one for each shift."""
+
+    def lacks(self, unit: Unit) -> tuple[Question, ...]:
+        """Return the questions of a unit that have no answer, each once."""
+        lacking = {each.digest: each for each in unit.questions if each.digest not in self.answers}
+        return tuple(lacking.values())
 
 
 def record_path(out: Path, unit: Unit) -> Path:
@@ -59,16 +63,16 @@ def write_record(out: Path, unit: Unit, record: Record) -> None:
 
 
 def read_record(out: Path, unit: Unit, *, trained: str | None) -> Record | None:
-    """Return what a model came to; None where it is not done, or was done for other settings or questions.
+    """Return what a model came to; None where there is nothing, or it is of a model trained otherwise.
 
     Parameters
     ----------
     out
         Of the study.
     unit
-        What would be done today.
+        Whose settings count.
     trained
-        When the model that is there now began to be trained; None where there is none.
+        When the model that is there now was trained; None where none is trained to its end.
 
     Raises
     ------
@@ -78,16 +82,16 @@ def read_record(out: Path, unit: Unit, *, trained: str | None) -> Record | None:
     path = record_path(out, unit)
     try:
         content = json.loads(read_bytes(path))
-        answers = tuple(_answered(each) for each in content.pop("answers"))
-        classes = tuple(content.pop("classes"))
-        record = Record(**content, answers=answers, classes=classes)
+        answers = {name: tuple(map(_answered, each)) for name, each in content["answers"].items()}
+        classes = tuple(content["classes"])
+        record = Record(**{**content, "answers": answers, "classes": classes})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise OutputError(
-            f"{path}: cannot be read ({error}); remove it and run the same command again"
+            f"{path}: cannot be read ({error!r}); remove it and run the same command again"
         ) from error
-    is_todays = (record.digest, record.trained) == (unit.digest, trained)
+    is_todays = (record.settings_digest, record.trained) == (unit.config.digest(), trained)
     return record if is_todays else None
 
 
@@ -98,8 +102,9 @@ def _answered(values: Mapping[str, Any]) -> Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """An answer with the arm and the seed of its network."""
+    """An answer with who asked, and the arm and the seed of its network."""
 
+    experiment: str
     arm: str
     seed: int
     record: Record
@@ -122,21 +127,27 @@ def told(plan: StudyPlan, records: Mapping[str, Record]) -> tuple[Told, ...]:
 
 
 def _told(plan: StudyPlan, records: Mapping[str, Record]) -> Iterator[Told]:
-    seeds = {unit.model: unit.seed for unit in plan.units}
+    units = {unit.model: unit for unit in plan.units}
     for experiment in plan.study.experiments:
         for arm, models in plan.arms(experiment).items():
-            for record in (records[model] for model in models if model in records):
-                for each in record.answers:
-                    if each.experiment == experiment:
-                        seed = seeds[record.model]
-                        yield Told(arm=arm, seed=seed, record=record, answer=each)
+            for unit, record in ((units[model], records[model]) for model in models):
+                for question in unit.questions:
+                    if question.experiment == experiment:
+                        for answer in record.answers[question.digest]:
+                            yield Told(
+                                experiment=experiment,
+                                arm=arm,
+                                seed=unit.seed,
+                                record=record,
+                                answer=answer,
+                            )
 
 
 def measured(answers: Sequence[Told]) -> tuple[Measured, ...]:
     """Return the scores of answers, for tables."""
     return tuple(
         Measured(
-            experiment=each.answer.experiment,
+            experiment=each.experiment,
             tiles=each.answer.tiles,
             arm=each.arm,
             model=each.record.model,

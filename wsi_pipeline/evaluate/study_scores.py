@@ -69,3 +69,12 @@ def mean_scores(
         values = [value for row in rows if (value := row.get(name)) is not None]
         found[name] = sum(values) / len(values) if len(values) == len(rows) else None
     return found
+
+
+def tile_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the scores of all tiles at 0.5, or without a cut-off, from rows of a table of scores."""
+    return {
+        row["score"]: row["value"]
+        for row in rows
+        if (row["unit"], row["by"]) == ("tile", "all") and row["cutoff"] in ("0.5", "none")
+    }

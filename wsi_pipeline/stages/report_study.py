@@ -47,7 +47,7 @@ class Found:
         """Return what belongs to one experiment."""
         return Found(
             plan=self.plan,
-            answers=tuple(each for each in self.answers if each.answer.experiment == experiment),
+            answers=tuple(each for each in self.answers if each.experiment == experiment),
             rows=tuple(row for row in self.rows if row.experiment == experiment),
         )
 

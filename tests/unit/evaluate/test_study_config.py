@@ -96,18 +96,16 @@ def test_parts_share_the_models_and_none_is_left_out(parts: int) -> None:
     assert sorted(shares) == sorted(unit.model for unit in found.units)
 
 
-def test_a_unit_changes_with_its_settings_and_with_what_is_asked() -> None:
-    digests = [
-        {unit.model: unit.digest for unit in each.units}["study.sd-0"]
-        for each in (
-            plan(),
-            plan(base={**ASKED["base"], "epochs": 4}),
-            plan(experiments={"elsewhere": {"kind": "external", "part": "test"}}),
-            plan(base={**ASKED["base"], "device": "auto"}),
-        )
-    ]
-    assert len(set(digests[:3])) == 3
-    assert digests[3] == digests[0]
+def test_a_question_is_the_same_whoever_asks_it() -> None:
+    found = plan(
+        experiments={
+            "elsewhere": {"kind": "external"},
+            "again": {"kind": "external"},
+            "other": {"kind": "external", "where": "tile > 3"},
+        }
+    )
+    digests = {each.experiment: each.digest for each in found.units[0].questions[1::2]}
+    assert digests["elsewhere"] == digests["again"] != digests["other"]
 
 
 def test_how_it_is_carried_out_is_said_in_the_base_and_flags_win() -> None:
