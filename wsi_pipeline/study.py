@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsi_pipeline.errors import TrainError
-from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.shift_config import shift_of
 from wsi_pipeline.evaluate.study_answer import Answer
 from wsi_pipeline.evaluate.study_config import StudyConfig
@@ -205,7 +204,7 @@ def _carried_out(
         question.digest: tuple(
             _swept(plan, unit, question, work, classes=record.classes)
             if question.sweeps
-            else _answered(plan, unit, question, work, learnt=learnt)
+            else _answered(plan, unit, question, work, classes=record.classes, learnt=learnt)
         )
         for question in record.lacks(unit)
     }
@@ -232,6 +231,7 @@ def _answered(
     question: Question,
     work: WorkConfig,
     *,
+    classes: tuple[str, ...],
     learnt: Mapping[str, Any] | None,
 ) -> Iterator[Answered]:
     """Yield what a network says of tiles; ``learnt`` is what was measured of tiles that it was trained on."""
@@ -244,7 +244,6 @@ def _answered(
         shortcut=question.shortcut,
         work=work,
     )
-    classes = read_predictions(found.predictions).classes
     table = found.predictions.with_suffix(".scores.parquet")
     tempered = tile_scores(read_table(table).to_pylist()) if exists(table) else {}
     yield Answered(

@@ -60,16 +60,23 @@ def test_an_arm_stands_above_its_experiment_and_that_above_the_base() -> None:
 
 def test_models_are_shared_where_an_experiment_changes_nothing() -> None:
     study = study_config(
-        asked(experiments={**ASKED["experiments"], "blurred": {"kind": "sweep", "arms": ["sd"]}})
+        asked(
+            experiments={
+                **ASKED["experiments"],
+                "blurred": {"kind": "sweep", "arms": ["plain", "sd"]},
+            }
+        )
     )
     names = {name: [arm.models for arm in arms_of(study, name)] for name in study.experiments}
     assert names["elsewhere"] == ["study.plain", "study.sd"]
-    assert names["blurred"] == ["study.sd"]
+    assert names["blurred"] == ["study.plain", "study.sd"]
     assert names["lured"] == ["study.lured.plain", "study.lured.sd", "study.lured.free"]
 
 
 def test_a_plan_has_every_model_once_with_all_that_is_asked_of_it() -> None:
-    found = plan(experiments={**ASKED["experiments"], "blurred": {"kind": "sweep", "arms": ["sd"]}})
+    found = plan(
+        experiments={**ASKED["experiments"], "blurred": {"kind": "sweep", "arms": ["plain", "sd"]}}
+    )
     names = [unit.model for unit in found.units]
     assert len(names) == len(set(names)) == 2 * 5
     by_name = {unit.model: unit for unit in found.units}
