@@ -1,8 +1,8 @@
 """Which maps are drawn of a network's predictions, and how they look."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from wsi_pipeline.config import Config
 
@@ -13,22 +13,32 @@ def _expected(what: str) -> dict[str, Any]:
     return {"expected": what}
 
 
+def _words(value: object) -> object:
+    """Return words as flags and files give them: a list, or a text with commas between."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+_Words: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
 class HeatConfig(Config):
     """Which files are written of each slide."""
 
-    kinds: tuple[MapKind, ...] = Field(
+    kinds: Annotated[tuple[MapKind, ...], BeforeValidator(_words)] = Field(
         ("png", "ome-tiff", "geojson"),
         min_length=1,
         description="A picture over the slide, a map that viewers lay over it, tiles for QuPath.",
         json_schema_extra=_expected("png, ome-tiff, geojson, or several of them"),
     )
-    slides: tuple[str, ...] | None = Field(
+    slides: _Words | None = Field(
         None,
         min_length=1,
         description="slide_ids; all that have predictions if not given.",
         json_schema_extra=_expected("names of slides"),
     )
-    classes: tuple[str, ...] | None = Field(
+    classes: _Words | None = Field(
         None,
         min_length=1,
         description="Whose probability is drawn; of two classes the second, of more each of them, if not "
