@@ -14,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError, SlideError
+from wsi_pipeline.evaluate.by_slide import (
+    class_numbers,
+    of_rows,
+    probabilities_of,
+    rows_of_slides,
+)
 from wsi_pipeline.evaluate.heat import MapFrame, SlideHeat, colours, map_frames, paint
 from wsi_pipeline.evaluate.heat_config import HeatConfig
 from wsi_pipeline.evaluate.heat_geojson import write_heat_geojson
@@ -27,7 +33,6 @@ from wsi_pipeline.remote import absolute
 from wsi_pipeline.report.heat_picture import HeatPicture, draw_heat_picture
 from wsi_pipeline.slides.names import safe_names
 from wsi_pipeline.stages.slide_picture import Ground, SlidePlace, ground_of, place_of
-from wsi_pipeline.train.metrics import judged
 
 FOOTPRINT = ("x", "y", "width", "height")
 
@@ -95,13 +100,13 @@ def heat_maps(
     says = f"{path.parent.parent.name} on {path.stem}"
     drawing = _Drawing(run=absolute(run), folder=folder, says=says, config=config)
     slides = rows_of_slides(found, config.slides)
-    chosen = _classes(found, config.classes)
+    chosen = class_numbers(found, config.classes)
     names = safe_names(found.groups("slide_id").names)
     files: dict[str, tuple[str, ...]] = {}
     left_out: dict[str, str] = {}
     for done, (slide_id, rows) in enumerate(slides.items()):
         told(done, len(slides))
-        own = _of_slide(found, rows)
+        own = of_rows(found, rows)
         try:
             files[slide_id] = tuple(_draw(drawing, slide_id, own, chosen, names[slide_id]))
         except (SlideError, ConfigError) as error:
@@ -110,54 +115,6 @@ def heat_maps(
     mapped = Mapped(folder=folder, files=files, left_out=left_out, notes=tuple(drawing.notes))
     _write_about(mapped, found, config, path)
     return mapped
-
-
-def rows_of_slides(found: Predictions, asked: Sequence[str] | None) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each slide, in order of name.
-
-    Raises
-    ------
-    ConfigError
-        A slide that is asked for has no predictions.
-    """
-    groups = found.groups("slide_id")
-    order = np.argsort(groups.codes, kind="stable")
-    ends = np.cumsum(np.bincount(groups.codes, minlength=len(groups.names)))
-    rows = dict(zip(groups.names, np.split(order, ends[:-1]), strict=True))
-    if lost := [name for name in asked or () if name not in rows]:
-        raise ConfigError(
-            f"slides: no predictions of {', '.join(lost)}; there are {', '.join(list(rows)[:8])}"
-            f"{', …' if len(rows) > 8 else ''}"
-        )
-    return {name: own for name, own in rows.items() if asked is None or name in asked}
-
-
-def probabilities_of(found: Predictions) -> NDArray[np.float64]:
-    """Return the probability of every class, ``(tiles, classes)``, of tiles without a label too."""
-    tiles = len(found)
-    every = judged(found.logits, np.zeros(tiles, np.int64), np.ones(tiles), classes=found.classes)
-    return every.probabilities
-
-
-def _classes(found: Predictions, asked: Sequence[str] | None) -> list[int]:
-    """Return the numbers of the classes that are drawn.
-
-    Raises
-    ------
-    ConfigError
-        The network knows no such class.
-    """
-    if asked is None:
-        return [1] if len(found.classes) == 2 else list(range(len(found.classes)))
-    if lost := [name for name in asked if name not in found.classes]:
-        raise ConfigError(
-            f"classes: expected some of {', '.join(found.classes)}, got {', '.join(lost)}"
-        )
-    return [found.classes.index(name) for name in asked]
-
-
-def _of_slide(found: Predictions, rows: NDArray[np.int64]) -> Predictions:
-    return Predictions(table=found.table.take(rows), classes=found.classes)
 
 
 def _draw(

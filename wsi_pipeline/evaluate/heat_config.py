@@ -1,4 +1,4 @@
-"""Which maps are drawn of a network's predictions, and how they look."""
+"""Which maps are drawn of a network's predictions and of what it looks at, and how they look."""
 
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -64,4 +64,33 @@ class HeatConfig(Config):
         le=1,
         description="Of the map over the slide.",
         json_schema_extra=_expected("above 0, at most 1"),
+    )
+
+
+class CamConfig(Config):
+    """Which class activation maps are made."""
+
+    method: Literal["gradcam", "hirescam"] = Field(
+        "hirescam",
+        description="Gradients as the mean over the tile (Grad-CAM), or where they are (HiResCAM).",
+        json_schema_extra=_expected("gradcam or hirescam"),
+    )
+    layer: str | None = Field(
+        None,
+        min_length=1,
+        description="Layer of timm's model whose features are taken; the last one whose features are a "
+        "picture of more than one pixel if not given.",
+        json_schema_extra=_expected("the name of a layer, such as bn2"),
+    )
+    slides: _Words | None = Field(
+        None,
+        min_length=1,
+        description="slide_ids; all that have predictions if not given.",
+        json_schema_extra=_expected("names of slides"),
+    )
+    classes: _Words | None = Field(
+        None,
+        min_length=1,
+        description="Whose logit is explained; of two classes the second, of more each of them, if not given.",
+        json_schema_extra=_expected("names of classes"),
     )

@@ -52,7 +52,7 @@ def draw_heat_picture(picture: HeatPicture, *, colours: Rgb, opacity: float) -> 
     opacity
         Of the map, 0 to 1.
     """
-    canvas = _laid_over(picture.rgb, picture.values, colours, opacity)
+    canvas = laid_over(picture.rgb, picture.values, colours, opacity)
     if picture.truth is not None:
         outlines, _ = cv2.findContours(
             picture.truth.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
@@ -65,7 +65,8 @@ def draw_heat_picture(picture: HeatPicture, *, colours: Rgb, opacity: float) -> 
     return np.vstack([canvas, caption, _legend(picture, width, scale)])
 
 
-def _laid_over(rgb: Rgb, values: NDArray[np.float32], colours: Rgb, opacity: float) -> Rgb:
+def laid_over(rgb: Rgb, values: NDArray[np.float32], colours: Rgb, opacity: float) -> Rgb:
+    """Return a picture in gray under the colours of values from 0 to 1, and as it is where there is none."""
     known = np.isfinite(values)
     place = np.rint(255 * np.clip(np.where(known, values, 0), 0, 1)).astype(np.uint8)
     mixed = np.repeat(to_gray(rgb)[:, :, None], 3, axis=2) * (1 - opacity)
@@ -79,7 +80,7 @@ def _scale(across: int, colours: Rgb, opacity: float) -> Rgb:
     ground = np.full((_BAR_PX[1], across, 3), WHITE, np.uint8)
     ground[_BAR_PX[1] // 2 :] = _TISSUE
     steps = np.broadcast_to(np.linspace(0, 1, across, dtype=np.float32), ground.shape[:2])
-    return _laid_over(ground, steps, colours, opacity)
+    return laid_over(ground, steps, colours, opacity)
 
 
 def _legend(picture: HeatPicture, width: int, scale: Rgb) -> Rgb:
