@@ -99,7 +99,7 @@ def test_what_is_said_to_carry_it_does_and_nothing_else(run: Path) -> None:
         parts.train.rows, config.shortcut, "train", target="label", classes=parts.classes
     )
     assert put is not None
-    plain: dict[int, "np.typing.NDArray[np.uint8]"] = {}
+    plain: dict[int, np.typing.NDArray[np.uint8]] = {}
     for batch in TileLoader(run, where="split == 'train'", batch_size=8, shuffle=False, threads=1):
         plain |= {
             int(row): image.copy() for row, image in zip(batch.rows, batch.images, strict=True)
