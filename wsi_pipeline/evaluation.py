@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsi_pipeline.augment.shortcut import Shortcut
+from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import exists, publish_bytes, read_bytes
 from wsi_pipeline.loader.rows import READABLE
@@ -28,11 +30,12 @@ from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import PRECISIONS
-from wsi_pipeline.train.looking import Answers, answers_of, batches_on, first_of, write_logits
+from wsi_pipeline.train.looking import answers_of, batches_on, first_of, write_logits
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.model_directory import ModelDirectory, model_directory, read_train_json
 from wsi_pipeline.train.parts import WORDS, labelled, part_of, where_of
 from wsi_pipeline.train.peers import together
+from wsi_pipeline.train.shortcuts import shortcut_on
 from wsi_pipeline.train.task import Task
 from wsi_pipeline.training import Trained, load_network
 
@@ -54,13 +57,14 @@ class Evaluated:
     """What a reader of the scores has to know."""
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  what is asked, one by one
     run: str | Path,
     *,
     model: str,
     part: Part = "test",
     on: str | Path | None = None,
     where: str | None = None,
+    shortcut: ShortcutRule = "none",
     work: WorkConfig | None = None,
 ) -> Evaluated:
     """Ask a trained network for every tile of a part, and compare with the labels.
@@ -81,35 +85,40 @@ def evaluate(
         Another run, such as another centre's.
     where
         Further condition on tiles; that of the training holds in any case.
+    shortcut
+        Put the model's own shortcut into the tiles, by its rule for ``train`` or ``test``; the word is added
+        to the name of the file, and its column ``shortcut`` says which tiles carry it.
     work
         How it is carried out.
 
     Raises
     ------
     ConfigError
-        There is no such model, or no such tile, its label is no class of the network, or another run of
-        the same name was evaluated before.
+        There is no such model, or no such tile, its label is no class of the network, another run of the
+        same name was evaluated before, or the model has no shortcut.
     TrainError
         A checkpoint is damaged, memory is too little, or another rank has ended.
     """
     work = work or WorkConfig()
     directory = model_directory(run, model)
     trained = load_network(directory)
-    about = {"run": str(absolute(on or run)), "part": part, "where": where}
+    about = {"run": str(absolute(on or run)), "part": part, "where": where, "shortcut": shortcut}
     target = _target(directory, about, on)
     notes = _notes(directory, run, on, trained.config)
     tiles = tiles_asked(
         on or run, trained, work, condition=condition_of(trained.config, part, where)
     )
+    put = _shortcut(tiles, trained, shortcut)
     with together(work.device) as peers:
-        loader = batches_on(peers.device, tiles, work)
+        loader = batches_on(peers.device, tiles, work, shortcut=put)
         asked = ask_of(trained, peers.device)
         found = answers_of(asked, loader, peers=peers, config=trained.config)
         scores = evaluation(found.logits, found.targets, found.weights, classes=trained.classes)
         if peers.is_first:
             weights = {"settings_digest": trained.config.digest(), "epoch": trained.epoch}
             said = {"classes": list(trained.classes), "notes": notes, "scores": scores, **weights}
-            _write(target, found, tiles, {**about, **said})
+            write_logits(target, found, tiles.rows, shortcut=put)
+            _write(target, {**about, **said})
         peers.most(0)  # nobody leaves before the first has written
     return Evaluated(predictions=target, scores=scores, notes=notes)
 
@@ -124,6 +133,8 @@ def _target(directory: ModelDirectory, about: Mapping[str, Any], on: str | Path 
     """
     words = [] if on is None else [re.sub(r"[^A-Za-z0-9._-]+", "_", absolute(on).name)]
     words.append(about["part"])
+    if about["shortcut"] != "none":
+        words.append(f"shortcut_{about['shortcut']}")
     if about["where"]:
         words.append(hashlib.sha256(about["where"].encode()).hexdigest()[:8])
     path = directory.path / "predictions" / f"{'-'.join(words)}.parquet"
@@ -223,6 +234,25 @@ def tiles_asked(
     return tiles
 
 
+def _shortcut(tiles: TileLoader, trained: Trained, rule: ShortcutRule) -> Shortcut | None:
+    """Return what some tiles carry by a rule of the model.
+
+    Raises
+    ------
+    ConfigError
+        It was trained without one.
+    """
+    config = trained.config
+    if rule != "none" and config.shortcut.kind == "none":
+        raise ConfigError(
+            f"shortcut: expected none, as the model was trained with shortcut.kind none, got {rule}; leave "
+            "it out, or train with a shortcut"
+        )
+    return shortcut_on(
+        tiles.rows, config.shortcut, rule, target=config.target, classes=trained.classes
+    )
+
+
 def _refuse_unknown(run: str | Path, trained: Trained, numbers: NDArray[Any]) -> None:
     """Refuse numbers that are no class of the network.
 
@@ -240,8 +270,7 @@ def _refuse_unknown(run: str | Path, trained: Trained, numbers: NDArray[Any]) ->
         )
 
 
-def _write(path: Path, found: Answers, tiles: TileLoader, content: Mapping[str, Any]) -> None:
-    write_logits(path, found, tiles.rows)
+def _write(path: Path, content: Mapping[str, Any]) -> None:
     whole = {**content, "versions": library_versions()}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     publish_bytes(path.with_suffix(".json"), text.encode())

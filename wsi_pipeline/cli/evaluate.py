@@ -33,6 +33,12 @@ WHERE = Annotated[
         show_default="none",
     ),
 ]
+SHORTCUT = Annotated[
+    Literal["none", "train", "test"],
+    typer.Option(
+        help="Put the model's own shortcut into the tiles, by its rule for train or test."
+    ),
+]
 DEVICE = Annotated[
     str | None,
     typer.Option(metavar="auto|cpu|cuda", help="Where the network runs.", show_default="auto"),
@@ -54,6 +60,7 @@ def evaluate(
     part: PART = "test",
     on: ON = None,
     where: WHERE = None,
+    shortcut: SHORTCUT = "none",
     device: DEVICE = None,
     json: options.JSON = False,
     quiet: options.QUIET = False,
@@ -70,7 +77,7 @@ def evaluate(
     console.set_up_logging(quiet=quiet, verbose=verbose)
     work = make_config(WorkConfig, options.given(device=device))
     _show(
-        evaluate_on(run, model=model, part=part, on=on, where=where, work=work),
+        evaluate_on(run, model=model, part=part, on=on, where=where, shortcut=shortcut, work=work),
         json=json,
         quiet=quiet,
     )

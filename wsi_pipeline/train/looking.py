@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from wsi_pipeline.augment.shortcut import Shortcut
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.rows import Rows
 from wsi_pipeline.loader.tensors import TensorBatch
@@ -23,6 +24,10 @@ from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import Learner, enough_memory
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.peers import Peers
+from wsi_pipeline.train.shortcuts import put_into
+
+SHORTCUT = "shortcut"
+"""Column of logits that says whether a tile carried the shortcut; only there where some could."""
 
 Ask: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """uint8 images ``(B, 3, H, W)`` to logits, ``(B,)`` or ``(B, C)``."""
@@ -49,11 +54,14 @@ class Answers:
     seconds: float
 
 
-def batches_on(device: torch.device, tiles: TileLoader, work: WorkConfig) -> TileDataLoader:
-    """Return a loader's batches, copied to a device ahead of time."""
+def batches_on(
+    device: torch.device, tiles: TileLoader, work: WorkConfig, *, shortcut: Shortcut | None = None
+) -> TileDataLoader:
+    """Return a loader's batches, copied to a device ahead of time, with a shortcut put into them."""
     workers = {"persistent_workers": True} if work.workers else {}
     there = device if device.type == "cuda" else None
-    return TileDataLoader(tiles, workers=work.workers, device=there, **workers)
+    change = None if shortcut is None else put_into(shortcut)
+    return TileDataLoader(tiles, workers=work.workers, device=there, change=change, **workers)
 
 
 def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = None) -> Answers:
@@ -203,8 +211,12 @@ def row_of(
     }
 
 
-def write_logits(path: Path, found: Answers, rows: Rows) -> None:
+def write_logits(
+    path: Path, found: Answers, rows: Rows, *, shortcut: Shortcut | None = None
+) -> None:
     """Write a part's logits: one row per tile, with its slide, number, class and weight.
+
+    With a shortcut also whether the tile carried it.
 
     Raises
     ------
@@ -221,6 +233,8 @@ def write_logits(path: Path, found: Answers, rows: Rows) -> None:
             "logit": logits,
         }
     )
+    if shortcut is not None:
+        table = table.append_column(SHORTCUT, pa.array(shortcut.carries[found.rows]))
     write_table(path, table, metadata={"schema_version": SCHEMA_VERSION})
 
 
