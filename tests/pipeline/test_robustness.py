@@ -12,6 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
+from torch import Tensor  # noqa: E402
+
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline import robustness  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
@@ -69,7 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counted(levels: list[float]) -> Callable[..., Any]:
     """Return what changes images and notes the level."""
 
-    def change(images: torch.Tensor, shift: str, level: float, keys: torch.Tensor) -> torch.Tensor:
+    def change(images: Tensor, shift: str, level: float, keys: Tensor) -> Tensor:
         levels.append(level)
         return shifted(images, shift, level, keys)
 
