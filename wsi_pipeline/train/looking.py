@@ -18,16 +18,13 @@ from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.rows import Rows
 from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.loader.tiles import TileLoader
-from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import write_table
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import Learner, enough_memory
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.peers import Peers
+from wsi_pipeline.train.prediction_table import SHORTCUT, answer_columns, answer_metadata
 from wsi_pipeline.train.shortcuts import put_into
-
-SHORTCUT = "shortcut"
-"""Column of logits that says whether a tile carried the shortcut; only there where some could."""
 
 Ask: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """uint8 images ``(B, 3, H, W)`` to logits, ``(B,)`` or ``(B, C)``."""
@@ -212,30 +209,38 @@ def row_of(
 
 
 def write_logits(
-    path: Path, found: Answers, rows: Rows, *, shortcut: Shortcut | None = None
+    path: Path,
+    found: Answers,
+    rows: Rows,
+    *,
+    classes: tuple[str, ...],
+    epoch: int,
+    shortcut: Shortcut | None = None,
 ) -> None:
-    """Write a part's logits: one row per tile, with its slide, number, class and weight.
+    """Write a part's logits as ``evaluate`` does, without columns of the manifest.
 
-    With a shortcut also whether the tile carried it.
+    Parameters
+    ----------
+    rows
+        Of the loader.
+    classes
+        In order of their number.
+    epoch
+        From 0: the one whose weights gave them.
+    shortcut
+        What some tiles carried, which is written too.
 
     Raises
     ------
     OutputError
         It cannot be written.
     """
-    logits = pa.array(found.logits if found.logits.ndim == 1 else list(found.logits))
-    table = pa.table(
-        {
-            "slide_id": pa.array([rows.slide_id(row) for row in found.rows.tolist()]),
-            "tile": pa.array(rows.tile[found.rows]),
-            "target": pa.array(found.targets),
-            "weight": pa.array(found.weights),
-            "logit": logits,
-        }
+    columns = answer_columns(
+        rows, found.rows, targets=found.targets, weights=found.weights, logits=found.logits
     )
     if shortcut is not None:
-        table = table.append_column(SHORTCUT, pa.array(shortcut.carries[found.rows]))
-    write_table(path, table, metadata={"schema_version": SCHEMA_VERSION})
+        columns[SHORTCUT] = pa.array(shortcut.carries[found.rows])
+    write_table(path, pa.table(columns), metadata=answer_metadata(classes, epoch=epoch))
 
 
 def _in_order(gathered: Mapping[str, NDArray[Any]], seconds: float) -> Answers:

@@ -192,8 +192,14 @@ class Running:
             loader = self._validation if part == VALIDATION else self._probe
             if loader is not None:
                 rows = loader.loader.rows
-                path = job.directory.logits(_named(part))
-                write_logits(path, found, rows, shortcut=self._shortcut(rows))
+                write_logits(
+                    job.directory.logits(_named(part)),
+                    found,
+                    rows,
+                    classes=job.parts.classes,
+                    epoch=self.best.epoch,
+                    shortcut=self._shortcut(rows),
+                )
 
     def end_epoch(self, rows: Sequence[Row]) -> None:
         """Write an epoch's rows and a checkpoint, and tell of them."""
