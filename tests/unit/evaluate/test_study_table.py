@@ -103,11 +103,15 @@ def test_papers_numbers_stand_at_the_first_tiles_of_their_experiment() -> None:
 
 
 def test_scores_that_cannot_be_said_are_left_out_of_means_and_kept_in_the_long_table() -> None:
+    known: tuple[dict[str, float | None], ...] = (
+        {"auroc": None, "brier": 0.1},
+        {"auroc": 0.6, "brier": 0.3},
+    )
     measured = [
         Measured(
             experiment="e", tiles="test", arm="wd", model=f"wd-{seed}", seed=seed, scores=scores
         )
-        for seed, scores in enumerate(({"auroc": None, "brier": 0.1}, {"auroc": 0.6, "brier": 0.3}))
+        for seed, scores in enumerate(known)
     ]
     found = {each.score: each for each in summaries(measured, reference="wd")}
     assert found["auroc"].spread.count == 1
