@@ -110,7 +110,7 @@ class TileDataLoader:
         """Return how many batches an epoch has."""
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[TensorBatch]:
+    def __iter__(self) -> Generator[TensorBatch]:
         """Yield the rest of the epoch."""
         self._dataset.set_epoch(self.loader.epoch, self.loader.batch)
         with closing(self._rest()) as batches:
@@ -138,9 +138,9 @@ class TileDataLoader:
         with closing(loader.fetched(loader.epoch, first=loader.batch)) as hosts:
             yield from devices.ahead_on(device, hosts, put)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch."""
-        self.loader.set_epoch(epoch)
+    def set_epoch(self, epoch: int, batch: int = 0) -> None:
+        """Go to the beginning of an epoch, or to a batch of it."""
+        self.loader.set_epoch(epoch, batch)
 
     def state_dict(self, after: Place | None = None) -> dict[str, Any]:
         """Return where the last batch given out is, as ``TileLoader.state_dict``."""

@@ -187,7 +187,13 @@ class Running:
         for part, found in seen.items():
             loader = self._validation if part == VALIDATION else self._probe
             if loader is not None:
-                write_logits(job.directory.logits(_named(part)), found, loader.loader.rows)
+                write_logits(
+                    job.directory.logits(_named(part)),
+                    found,
+                    loader.loader.rows,
+                    classes=job.parts.classes,
+                    epoch=self.best.epoch,
+                )
 
     def end_epoch(self, rows: Sequence[Row]) -> None:
         """Write an epoch's rows and a checkpoint, and tell of them."""

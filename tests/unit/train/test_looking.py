@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("torch", reason="needs the extra train")
 
-from wsi_pipeline.loader.tensors import TensorBatch  # noqa: E402
-from wsi_pipeline.train.config import TrainConfig  # noqa: E402
-from wsi_pipeline.train.looking import NO_TARGET, one_pass  # noqa: E402
+import torch
+
+from wsi_pipeline.loader.tensors import TensorBatch
+from wsi_pipeline.train.config import TrainConfig
+from wsi_pipeline.train.looking import NO_TARGET, one_pass
 
 CPU = torch.device("cpu")
 
