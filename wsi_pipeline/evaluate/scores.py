@@ -20,6 +20,7 @@ from wsi_pipeline.evaluate.measures import (
     statistic_of,
     values_of,
 )
+from wsi_pipeline.evaluate.holders import holders, holders_of
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.schema import SCORE_COLUMNS
 from wsi_pipeline.tables import table_of_rows
@@ -142,6 +143,7 @@ def _measured(
     one_group = np.zeros(len(units.slides), np.int64)
     values = values_of(units, measure, one_group, groups=1)
     statistic, patients = statistic_of(units, measure, draws=asked.replicates)
+    held = holders(units)
     counts = _counts(tiles, measure, units)
     drawn: Mapping[Any, Any] = {}
     if patients > 1 and asked.replicates:
@@ -163,9 +165,10 @@ def _measured(
             notes.append(_LACKING)
         elif asked.replicates:
             draws = drawn.get((score, cutoff), np.zeros(0))
-            interval = interval_of(draws, patients, level=asked.level)
+            of = holders_of(held, score, tiles.judged.classes)
+            interval = interval_of(draws, patients, effective=of.effective, level=asked.level)
             row |= {"low": interval.low, "high": interval.high}
-            notes.append(interval.note)
+            notes += [interval.note, of.note if patients > 1 else ""]
         yield {**row, "note": "; ".join(note for note in notes if note)}
 
 
