@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asking import parts_told
 from wsi_pipeline.evaluate.ensembles import Chosen, chosen_models
@@ -56,6 +57,7 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
     on: str | Path | None = None,
     where: str | None = None,
     tta: Tta = "none",
+    shortcut: ShortcutRule = "none",
     work: WorkConfig | None = None,
     overwrite: bool = False,
     observer: AskObserver | None = None,
@@ -84,6 +86,9 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
         Further condition on tiles; that of the training holds in any case.
     tta
         Views of each tile: as it is, ``flips`` (4) or ``d4`` (8); the logit is the mean of theirs.
+    shortcut
+        Put the model's own shortcut into the tiles, by its shares for ``train`` or ``test``; the word is in
+        the name of the file, and its column ``shortcut`` says which tiles carry it.
     work
         How it is carried out.
     overwrite
@@ -95,7 +100,7 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
     ------
     ConfigError
         There is no such model, or no such tile, its label is no class of the network, another run of the
-        same name was evaluated before, or another process asks the same.
+        same name was evaluated before, the model has no shortcut, or another process asks the same.
     TileError
         A tile cannot be decoded.
     TrainError
@@ -105,7 +110,7 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
     found = _evaluated(
         _Asked(
             run=run,
-            question=Question(part=part, on=on, where=where, tta=tta),
+            question=Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut),
             work=work or WorkConfig(),
             overwrite=overwrite,
             observer=observer or SilentAskObserver(),
@@ -230,7 +235,7 @@ def _ask_parts(
     tiles = first.loader(asked.work)
     told = parts_told(
         {each.name: ask_of(each.trained, peers.device, tta=each.question.tta) for each in group},
-        batches_on(peers.device, tiles, asked.work),
+        batches_on(peers.device, tiles, asked.work, shortcut=first.shortcut),
         {number: wanted[number] for number in share},
         cut=cut,
         device=peers.device,
@@ -253,8 +258,9 @@ def _length(rows: slice) -> int:
 def _join(member: Member) -> None:
     """Write the table of all parts, a part in memory at a time."""
     parts, trained = member.parts, member.trained
+    carries = None if member.shortcut is None else member.shortcut.carries
     pieces = (
-        member.tiles.table(parts.cut.rows(number), parts.read(number))
+        member.tiles.table(parts.cut.rows(number), parts.read(number), carries=carries)
         for number in range(len(parts.cut))
     )
     metadata = answer_metadata(trained.classes, epoch=trained.epoch)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from wsi_pipeline.augment.shortcut import Shortcut
+from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asked_tiles import AskedTiles, asked_tiles, inputs_of
 from wsi_pipeline.evaluate.asking import ask_of as ask_of_network
@@ -24,6 +26,7 @@ from wsi_pipeline.manifest import columns_in, holds_words, manifest_columns
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.looking import Ask
 from wsi_pipeline.train.model_directory import model_directory
+from wsi_pipeline.train.shortcuts import shortcut_on
 from wsi_pipeline.training import Trained, load_network
 
 
@@ -38,6 +41,8 @@ class Member:
     condition: str
     tiles: AskedTiles = field(repr=False)
     parts: PartFiles
+    shortcut: Shortcut | None = field(repr=False)
+    """What is put into some of the tiles."""
     known: Predictions | None = field(repr=False, default=None)
     """Of validation tiles, where the training has left them."""
     validation: "Member | None" = field(repr=False, default=None)
@@ -76,7 +81,8 @@ class Member:
             return self.known
         if self.validation is not None:
             return read_predictions(self.validation.table)
-        return read_predictions(self.table) if self.question.is_of_validation else None
+        own = validation_question(self.question, self.trained.config)
+        return read_predictions(self.table) if self.question == own else None
 
 
 class Plan:
@@ -97,7 +103,7 @@ class Plan:
         """
         trained = load_network(model_directory(self._run, name))
         found = self._member(name, trained, question)
-        of_validation = Question(part="validation", tta=question.tta)
+        of_validation = validation_question(question, trained.config)
         if question == of_validation:
             return found
         try:
@@ -117,19 +123,19 @@ class Plan:
         _refuse_without_split(run, question, config)
         condition = condition_of(config, question.part, question.where, only_labelled=False)
         tiles = self._tiles_of(run, trained, condition)
+        put = _shortcut(tiles, trained, question.shortcut)
         files = prediction_files(directory.path, question)
         asked = {"settings_digest": config.digest(), "weights": weights_digest(trained.network)}
         about = {**question.about(self._run), "epoch": trained.epoch, **asked}
-        where = None if question.on is None else str(run)  # its own run may move with it
-        key = key_of(asked, question.tta, where, tiles.digest())
+        place = None if question.on is None else str(run)  # its own run may move with it
+        how = (asked, question.tta, question.shortcut, place)
         if question.on is not None:
             files.refuse_other_run(about)
-        logits = (asked, question.tta, where, tiles.images_digest())
         said = Said(
             model=name,
             files=files,
             about=about,
-            key=key,
+            key=key_of(*how, tiles.digest()),
             notes=notes_of(directory, self._run, question, config, tiles),
         )
         return Member(
@@ -140,9 +146,10 @@ class Plan:
             tiles=tiles,
             parts=PartFiles(
                 above=files.parts,
-                key=key_of(*logits, self._device.type, torch.__version__),
+                key=key_of(*how, tiles.images_digest(), self._device.type, torch.__version__),
                 cut=cut_of(len(tiles), config.batch_size),
             ),
+            shortcut=put,
         )
 
     def _known(self, name: str, trained: Trained) -> Predictions | None:
@@ -157,6 +164,36 @@ class Plan:
         if key not in self._tiles:
             self._tiles[key] = asked_tiles(run, config=config, classes=classes, condition=condition)
         return self._tiles[key]
+
+
+def validation_question(question: Question, config: TrainConfig) -> Question:
+    """Return the question of validation tiles that goes with one: the same views, tiles as in training."""
+    carried: ShortcutRule = "none" if config.shortcut.kind == "none" else "train"
+    return Question(part="validation", tta=question.tta, shortcut=carried)
+
+
+def _shortcut(tiles: AskedTiles, trained: Trained, rule: ShortcutRule) -> Shortcut | None:
+    """Return what some tiles carry by a rule of the model.
+
+    Raises
+    ------
+    ConfigError
+        It was trained without one, or these tiles have no label, which the rule goes by.
+    """
+    config = trained.config
+    if rule == "none":
+        return None
+    if config.shortcut.kind == "none":
+        raise ConfigError(
+            f"shortcut: expected none, as the model was trained with shortcut.kind none, got {rule}; leave "
+            "it out, or train with a shortcut"
+        )
+    if config.target in tiles.lacking:
+        raise ConfigError(
+            f"shortcut: no tile has a {config.target}, by which it is chosen which carry it; label the run"
+        )
+    rows, target = tiles.rows, config.target
+    return shortcut_on(rows, config.shortcut, rule, target=target, classes=trained.classes)
 
 
 def _refuse_without_split(run: Path, question: Question, config: TrainConfig) -> None:
@@ -178,7 +215,9 @@ def together_asked(members: Sequence[Member]) -> list[list[Member]]:
     """Return those together that are asked of the same images in the same batches."""
     groups: dict[str, list[Member]] = {}
     for each in members:
-        inputs = inputs_of(each.trained.config)
+        config = each.trained.config
+        carried = None if each.shortcut is None else config.shortcut.digest()
+        inputs = (inputs_of(config), each.question.shortcut, carried)
         run = str(each.tiles.rows.runs[0].path)
         key = key_of(run, each.condition, each.tiles.images_digest(), inputs)
         groups.setdefault(key, []).append(each)

@@ -24,6 +24,12 @@ ENSEMBLE = Annotated[
         show_default="the name of repeats, if all of them are asked",
     ),
 ]
+SHORTCUT = Annotated[
+    Literal["none", "train", "test"],
+    typer.Option(
+        help="Put the model's own shortcut into the tiles, by its rule for train or test."
+    ),
+]
 TTA = Annotated[
     Literal["none", "flips", "d4"],
     typer.Option(
@@ -73,6 +79,7 @@ def evaluate(
     part: PART = "test",
     on: ON = None,
     where: WHERE = None,
+    shortcut: SHORTCUT = "none",
     tta: TTA = "none",
     ensemble: ENSEMBLE = None,
     device: DEVICE = None,
@@ -103,7 +110,7 @@ def evaluate(
             found = evaluate_models(
                 run,
                 models=model or ["model"],
-                question=Question(part=part, on=on, where=where, tta=tta),
+                question=Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut),
                 ensemble=ensemble,
                 work=make_config(WorkConfig, options.given(device=device, workers=workers)),
                 overwrite=overwrite,

@@ -17,7 +17,7 @@ from wsi_pipeline.loader.source import CHECKSUM
 from wsi_pipeline.manifest import manifest_types
 from wsi_pipeline.schema import SLIDE_WORDS
 from wsi_pipeline.train.config import TrainConfig
-from wsi_pipeline.train.prediction_table import answer_columns, words_of
+from wsi_pipeline.train.prediction_table import SHORTCUT, answer_columns, words_of
 
 PLACES = ("x", "y", "width", "height")
 """Columns of the manifest that say where a tile is, in level-0 pixels."""
@@ -49,7 +49,13 @@ class AskedTiles:
         """How many have a label."""
         return int((self.targets >= 0).sum())
 
-    def table(self, chosen: slice, logits: NDArray[np.float32]) -> pa.Table:
+    def table(
+        self,
+        chosen: slice,
+        logits: NDArray[np.float32],
+        *,
+        carries: NDArray[np.bool_] | None = None,
+    ) -> pa.Table:
         """Return some tiles' rows of a table of predictions.
 
         Parameters
@@ -58,6 +64,8 @@ class AskedTiles:
             Which tiles, in order.
         logits
             Theirs, ``(tiles,)`` or ``(tiles, C)``.
+        carries
+            Whether each of all tiles carried a shortcut, which is said too; None where none could.
         """
         places = np.arange(*chosen.indices(len(self)))
         columns = answer_columns(
@@ -68,6 +76,8 @@ class AskedTiles:
             logits=logits,
         )
         more = {name: _plain(each, name, places) for name, each in self.rows.columns.items()}
+        if carries is not None:
+            more[SHORTCUT] = pa.array(carries[chosen])
         return pa.table({**columns, **more})
 
     def images_digest(self) -> str:

@@ -1,17 +1,22 @@
 """Predictions judged and written down: scores beside the tables, of one network or of several as one."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from wsi_pipeline.evaluate.ensembles import mean_predictions
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.evaluate.question import PredictionFiles, Question, key_of, prediction_files
-from wsi_pipeline.files import publish_bytes
+from wsi_pipeline.evaluate.scores import score_table
+from wsi_pipeline.files import exists, publish_bytes, remove_file
 from wsi_pipeline.provenance import library_versions
-from wsi_pipeline.tables import table_metadata, write_table
+from wsi_pipeline.schema import SCHEMA_VERSION
+from wsi_pipeline.tables import read_table, table_metadata, write_table
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.prediction_table import EPOCH
 
@@ -33,6 +38,8 @@ class Evaluated:
     """Asked for; ``scores["tiles"]`` are those with a label."""
     was_there: bool
     """Whether an earlier command had asked all of them."""
+    table: pa.Table | None = field(repr=False)
+    """Every score with its interval, as ``schema.SCORE_COLUMNS``; None where no tile has a label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +72,22 @@ def judge(said: Said, *, validation: Predictions | None) -> Evaluated:
         It cannot be written.
     """
     found = read_predictions(said.files.table)
+    scored = key_of(said.key, _digest(validation))
+    before = said.files.read_about() or {}
+    if before.get("scored") == scored and exists(said.files.scores):
+        return _evaluated(said, before["scores"], read_table(said.files.scores), tiles=len(found))
     scores = evaluation(found.logits, found.targets, found.weights, classes=found.classes)
+    table = score_table(found, validation=validation) if scores["tiles"] else None
+    if table is None:
+        remove_file(said.files.scores)
+    else:
+        write_table(said.files.scores, table, metadata={"schema_version": SCHEMA_VERSION})
     content = {
         "model": said.model,
         **said.about,
         "epochs_count_from": 0,
         "key": said.key,
+        "scored": scored,
         "tiles": len(found),
         "classes": list(found.classes),
         "notes": list(said.notes),
@@ -78,15 +95,29 @@ def judge(said: Said, *, validation: Predictions | None) -> Evaluated:
         "versions": library_versions(),
     }
     publish_bytes(said.files.about, _json(content))
+    return _evaluated(said, scores, table, tiles=len(found))
+
+
+def _evaluated(
+    said: Said, scores: Mapping[str, Any], table: pa.Table | None, *, tiles: int
+) -> Evaluated:
     return Evaluated(
         model=said.model,
         predictions=said.files.table,
         scores=scores,
         notes=said.notes,
         epoch=said.about.get("epoch"),
-        tiles=len(found),
+        tiles=tiles,
         was_there=said.was_there,
+        table=table,
     )
+
+
+def _digest(validation: Predictions | None) -> str | None:
+    if validation is None:
+        return None
+    arrays = (validation.logits, validation.targets, validation.weights)
+    return hashlib.sha256(b"".join(each.tobytes() for each in arrays)).hexdigest()[:16]
 
 
 def judge_ensemble(
@@ -115,7 +146,7 @@ def judge_ensemble(
         It cannot be written.
     """
     names = [each.model for each in members]
-    shared = {name: members[0].about[name] for name in ("run", "part", "where", "tta")}
+    shared = {name: members[0].about[name] for name in ("run", "part", "where", "tta", "shortcut")}
     said = Said(
         model=folder.name,
         files=prediction_files(folder, question),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import exists, read_bytes
 from wsi_pipeline.loader.rows import READABLE
@@ -35,22 +36,21 @@ class Question:
     where: str | None = None
     """Further condition on tiles."""
     tta: Tta = "none"
+    shortcut: ShortcutRule = "none"
+    """Which of the model's own shares of a shortcut the tiles carry."""
 
     @property
     def name(self) -> str:
         """The name of its files, without a suffix."""
         words = [] if self.on is None else [_safe(absolute(self.on).name)]
         words.append(self.part)
+        if self.shortcut != "none":
+            words.append(f"shortcut_{self.shortcut}")
         if self.where:
             words.append(hashlib.sha256(self.where.encode()).hexdigest()[:8])
         if self.tta != "none":
             words.append(f"tta_{self.tta}")
         return "-".join(words)
-
-    @property
-    def is_of_validation(self) -> bool:
-        """Whether it is about the tiles that the network was chosen by, all of them."""
-        return (self.part, self.on, self.where) == ("validation", None, None)
 
     def run(self, own: str | Path) -> Path:
         """Return the run whose tiles are asked for."""
@@ -58,8 +58,13 @@ class Question:
 
     def about(self, own: str | Path) -> dict[str, Any]:
         """Return what is written down of it."""
-        run = str(self.run(own))
-        return {"run": run, "part": self.part, "where": self.where, "tta": self.tta}
+        return {
+            "run": str(self.run(own)),
+            "part": self.part,
+            "where": self.where,
+            "tta": self.tta,
+            "shortcut": self.shortcut,
+        }
 
 
 def _safe(word: str) -> str:

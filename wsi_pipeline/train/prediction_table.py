@@ -15,6 +15,9 @@ from wsi_pipeline.train.metrics import log_probabilities
 CLASSES, EPOCH = "classes", "epoch"
 """Keys of the table's metadata: names of the classes in order of their number, as JSON; the epoch, from 0."""
 
+SHORTCUT = "shortcut"
+"""Column that says whether a tile carried the shortcut; only there where some could."""
+
 Floats: TypeAlias = NDArray[np.float32]
 
 
