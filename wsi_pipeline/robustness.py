@@ -12,14 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.evaluate.question import Part, condition_of
 from wsi_pipeline.evaluate.shift_config import Place, Sweep, shift_of, sweeps_of
 from wsi_pipeline.evaluate.sweep_files import SweepFiles, every, known_rows, stem_of, write_sweep
 from wsi_pipeline.evaluate.sweep_table import arm_of, curves, level_row, sweep_table
 from wsi_pipeline.evaluate.sweeping import Heard, Images, Pass, Pieces, Question, Told, said_of
-from wsi_pipeline.evaluation import Part, ask_of, condition_of, tiles_asked
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.loader.rows import Rows
 from wsi_pipeline.loader.tiles import TileLoader
+from wsi_pipeline.questions import ask_of, tiles_asked
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.report.sweep_figure import sweep_figure
 from wsi_pipeline.schema import SCHEMA_VERSION

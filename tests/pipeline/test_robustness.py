@@ -20,9 +20,10 @@ from wsi_pipeline.errors import ConfigError  # noqa: E402
 from wsi_pipeline.evaluate import sweeping  # noqa: E402
 from wsi_pipeline.evaluate.shift_config import Place  # noqa: E402
 from wsi_pipeline.evaluate.shifts import shifted  # noqa: E402
-from wsi_pipeline.evaluation import ask_of, evaluate  # noqa: E402
+from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
 from wsi_pipeline.pixels import resized_by_area  # noqa: E402
+from wsi_pipeline.questions import ask_of  # noqa: E402
 from wsi_pipeline.report.sweep_figure import sweep_figure  # noqa: E402
 from wsi_pipeline.robustness import Swept, sweep  # noqa: E402
 from wsi_pipeline.schema import CURVE_COLUMNS, SWEEP_COLUMNS  # noqa: E402

@@ -241,7 +241,7 @@ class Pass:
         done = self.peers.word_of_first(pieces.begin() if self.peers.is_first else 0)
         loader.set_epoch(0)
         tiles.batch = min(len(tiles), done * size)
-        with closing(iter(loader)) as batches:  # type: ignore[type-var]
+        with closing(iter(loader)) as batches:
             for number in range(done, count):
                 heard = self._piece(islice(batches, size))
                 if self.peers.is_first:
