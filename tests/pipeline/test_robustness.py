@@ -1,7 +1,7 @@
 """Networks along sweeps: what equals the plain evaluation, what is written, what goes on, what is refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline import robustness  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
 from wsi_pipeline.evaluate import sweeping  # noqa: E402
+from wsi_pipeline.evaluate.observer import SilentAskObserver  # noqa: E402
 from wsi_pipeline.evaluate.shift_config import Place  # noqa: E402
 from wsi_pipeline.evaluate.shifts import shifted  # noqa: E402
+from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
 from wsi_pipeline.pixels import resized_by_area  # noqa: E402
 from wsi_pipeline.questions import ask_of  # noqa: E402
 from wsi_pipeline.report.sweep_figure import sweep_figure  # noqa: E402
 from wsi_pipeline.robustness import Swept, sweep  # noqa: E402
-from wsi_pipeline.schema import CURVE_COLUMNS, SWEEP_COLUMNS  # noqa: E402
 from wsi_pipeline.tables import read_table, table_metadata  # noqa: E402
 from wsi_pipeline.tiles.metrics import laplacian_variance  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
@@ -67,6 +68,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config, work = small(epochs=1, **changes)
         train(path, config, name=name, work=work)
     return path
+
+
+class Told(SilentAskObserver):
+    """Notes how many tiles were done before and are done; may stop all of it."""
+
+    def __init__(self, *, most: int = 10**6) -> None:
+        self.there = 0
+        self.done: list[int] = []
+        self._most = most
+
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+        self.there = there
+        del models, tiles
+
+    def on_tiles(self, count: int) -> None:
+        self.done.append(count)
+        if sum(self.done) >= self._most:
+            raise KeyboardInterrupt
 
 
 def counted(levels: list[float]) -> Callable[..., Any]:
@@ -196,22 +215,14 @@ def test_a_pass_that_was_cut_off_goes_on_and_comes_to_the_same(
     for path in whole.tables["plain"]:
         path.unlink()
 
-    def cut_off(done: int, tiles: int) -> None:
-        assert tiles == 20
-        if done == 16:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        sweep(run, **asked, told=cut_off)
+        sweep(run, **asked, observer=Told(most=16))
     parts = run / "models" / "plain" / "sweeps" / "train.parts"
-    assert sorted(path.name for path in parts.iterdir()) == [
-        "000000.npz",
-        "000001.npz",
-        "asked.json",
-    ]
-    told: list[int] = []
-    again = sweep(run, **asked, told=lambda done, _: told.append(done))
-    assert told == [20]
+    (kept,) = (path for path in parts.iterdir() if path.name != ".state")
+    assert sorted(path.name for path in kept.iterdir()) == ["000000.npz", "000001.npz"]
+    told = Told()
+    again = sweep(run, **asked, observer=told)
+    assert (told.there, told.done) == (16, [4])
     assert [path.read_bytes() for path in again.tables["plain"]] == expected
     assert not parts.exists()
 
@@ -221,20 +232,11 @@ def test_pieces_of_other_questions_are_not_gone_on_with(
 ) -> None:
     monkeypatch.setattr(sweeping, "PIECE_TILES", 8)
 
-    def cut_off(_: int, __: int) -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        sweep(run, model="plain", sweeps=["resolution:2"], work=CPU, told=cut_off)
-    told: list[int] = []
-    sweep(
-        run,
-        model="plain",
-        sweeps=["resolution:3"],
-        work=CPU,
-        told=lambda done, _: told.append(done),
-    )
-    assert told == [8, 16, 19]
+        sweep(run, model="plain", sweeps=["resolution:2"], work=CPU, observer=Told(most=8))
+    told = Told()
+    sweep(run, model="plain", sweeps=["resolution:3"], work=CPU, observer=told)
+    assert (told.there, told.done) == (0, [8, 8, 3])
 
 
 def test_several_networks_are_asked_in_one_pass_and_say_what_each_says_alone(
@@ -252,7 +254,7 @@ def test_several_networks_are_asked_in_one_pass_and_say_what_each_says_alone(
     asked: list[float] = []
     monkeypatch.setattr(sweeping, "shifted", counted(asked))
     monkeypatch.setattr(robustness, "sweep_figure", sweep_figure)
-    swept = sweep(own, model=names, sweeps=SWEEPS, work=CPU)
+    swept = sweep(own, model="wd", sweeps=SWEEPS, work=CPU)
     assert len(asked) == 4 * 2  # levels that change something, in two batches, for all three
     for name, expected in zip(names, alone, strict=True):
         pd.testing.assert_frame_equal(rows_of(swept, name), expected)
@@ -294,6 +296,7 @@ def test_a_network_that_was_trained_anew_is_asked_anew(tmp_path: Path) -> None:
         ({"model": "none"}, "expected a model that was trained"),
         ({"model": "shrunk"}, r"decoded at 1/2 of their size.*take --apply-at input"),
         ({"model": "plain", "where": "tile > 10000"}, "no tile"),
+        ({"model": "plain", "where": "label == 'unknown'"}, "no tile"),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_sentence(
