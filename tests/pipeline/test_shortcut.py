@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
@@ -99,7 +100,7 @@ def test_what_is_said_to_carry_it_does_and_nothing_else(run: Path) -> None:
         parts.train.rows, config.shortcut, "train", target="label", classes=parts.classes
     )
     assert put is not None
-    plain = {}
+    plain: dict[int, NDArray[np.uint8]] = {}
     for batch in TileLoader(run, where="split == 'train'", batch_size=8, shuffle=False, threads=1):
         plain |= {row: image.copy() for row, image in zip(batch.rows, batch.images, strict=True)}
     for row, pixels in images_of(run).items():
