@@ -105,11 +105,13 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
     about = {"run": str(absolute(on or run)), "part": part, "where": where, "shortcut": shortcut}
     target = _target(directory, about, on)
     notes = _notes(directory, run, on, trained.config)
-    tiles = _tiles(on or run, trained, work, condition=_where(trained.config, part, where))
+    tiles = tiles_asked(
+        on or run, trained, work, condition=condition_of(trained.config, part, where)
+    )
     put = _shortcut(tiles, trained, shortcut)
     with together(work.device) as peers:
         loader = batches_on(peers.device, tiles, work, shortcut=put)
-        asked = _asked(trained, peers.device)
+        asked = ask_of(trained, peers.device)
         found = answers_of(asked, loader, peers=peers, config=trained.config)
         scores = evaluation(found.logits, found.targets, found.weights, classes=trained.classes)
         if peers.is_first:
@@ -174,7 +176,7 @@ def _patients(run: str | Path, where: str | None) -> set[str]:
     return found
 
 
-def _where(config: TrainConfig, part: Part, more: str | None) -> str:
+def condition_of(config: TrainConfig, part: Part, more: str | None) -> str:
     """Return the condition on tiles; that of the training holds as well, its fold too."""
     if part in WORDS:
         conditions = [where_of(config, part)]
@@ -187,14 +189,16 @@ def _where(config: TrainConfig, part: Part, more: str | None) -> str:
     return " and ".join(conditions)
 
 
-def _asked(trained: Trained, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+def ask_of(trained: Trained, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what gives logits of images, in the precision of the training."""
     autocast = PRECISIONS[trained.config.precision]
     task = Task(trained.config.loss, trained.classes, autocast=autocast)
     return partial(task.logits, trained.network.to(device))
 
 
-def _tiles(run: str | Path, trained: Trained, work: WorkConfig, *, condition: str) -> TileLoader:
+def tiles_asked(
+    run: str | Path, trained: Trained, work: WorkConfig, *, condition: str
+) -> TileLoader:
     """Return the tiles of a run in order, made as they were in training.
 
     Raises

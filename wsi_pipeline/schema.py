@@ -24,7 +24,8 @@ class Column:
     meaning: str
 
 
-def _columns(*rows: tuple[str, pa.DataType, str]) -> tuple[Column, ...]:
+def columns_of(*rows: tuple[str, pa.DataType, str]) -> tuple[Column, ...]:
+    """Return columns of name, type and meaning."""
     return tuple(Column(name=name, type=kind, meaning=meaning) for name, kind, meaning in rows)
 
 
@@ -48,11 +49,11 @@ def _channel_columns() -> tuple[Column, ...]:
         for name in CHANNELS
         for percent in QUANTILES
     ]
-    return _columns(*spreads, *quantiles)
+    return columns_of(*spreads, *quantiles)
 
 
 METRIC_COLUMNS = (
-    *_columns(
+    *columns_of(
         (
             "laplacian_var",
             pa.float32(),
@@ -72,7 +73,7 @@ METRIC_COLUMNS = (
 """Null where the tile could not be read."""
 
 TILE_COLUMNS = (
-    *_columns(
+    *columns_of(
         ("slide_id", _WORD, "The slide; unique in the run"),
         (
             "tile",
@@ -102,7 +103,7 @@ TILE_COLUMNS = (
 )
 """One row per tile, in manifest/SLIDE.parquet."""
 
-SLIDE_COLUMNS = _columns(
+SLIDE_COLUMNS = columns_of(
     (
         "slide_id",
         pa.string(),
@@ -158,7 +159,7 @@ SLIDE_COLUMNS = _columns(
 IMPORTED = "import"
 """``backend`` of a slide whose tiles existed already: there is no overview of it, so no overlay."""
 
-IMPORT_COLUMNS = _columns(
+IMPORT_COLUMNS = columns_of(
     (
         "source_path",
         pa.string(),
@@ -167,7 +168,7 @@ IMPORT_COLUMNS = _columns(
 )
 """Of a run that was imported: in the manifest, with the other columns of the source."""
 
-IMPORT_SLIDE_COLUMNS = _columns(
+IMPORT_SLIDE_COLUMNS = columns_of(
     ("tiles_kept", pa.int64(), "Tiles whose bytes are those of the JPEG file that was imported"),
     ("tiles_encoded", pa.int64(), "Tiles that were encoded anew: no JPEG, or one of four inks"),
 )
@@ -186,7 +187,7 @@ STAGE_COLUMNS = {
 STAGE_CHANGES = {"qc": ("status", "reason")}
 """Columns of tiling that a later stage writes anew, in their place."""
 
-QC_COLUMNS = _columns(
+QC_COLUMNS = columns_of(
     ("outlier", pa.bool_(), "A rule or a marked cluster says so; status is then outlier"),
     (
         "outlier_reason",
@@ -236,7 +237,7 @@ QC_COLUMNS = _columns(
     ("qc_gray", pa.bool_(), "Without colour"),
 )
 """What ``qc`` adds to manifest/SLIDE.parquet."""
-SPLIT_COLUMNS = _columns(
+SPLIT_COLUMNS = columns_of(
     ("split", _WORD, "train, validation or test; split_2 and so on of further repeats"),
     (
         "fold",
@@ -246,7 +247,7 @@ SPLIT_COLUMNS = _columns(
 )
 """What split adds to the manifest."""
 
-SPLIT_TABLE_COLUMNS = _columns(
+SPLIT_TABLE_COLUMNS = columns_of(
     ("slide_id", pa.string(), "The slide"),
     ("patient_id", pa.string(), "Its patient; null where unknown"),
     ("group", pa.string(), "What was not divided: names of patients, slides or centres"),
@@ -260,7 +261,7 @@ SPLIT_TABLE_COLUMNS = _columns(
 """One row per slide and repeat, in splits.parquet and splits.csv."""
 
 
-LABEL_COLUMNS = _columns(
+LABEL_COLUMNS = columns_of(
     (
         "label",
         _WORD,
@@ -281,41 +282,7 @@ LABEL_COLUMNS = _columns(
 """What label adds to the manifest."""
 
 
-TRAINING_COLUMNS = _columns(
-    (
-        "kind",
-        pa.string(),
-        "step: a step of the optimiser; epoch: a pass over a part at an epoch's end",
-    ),
-    ("part", pa.string(), "train, of epochs the probe of it; validation"),
-    ("epoch", pa.int32(), "From 0"),
-    ("step", pa.int64(), "Steps of the optimiser so far, this one too"),
-    ("tiles", pa.int64(), "Tiles of weight above 0"),
-    ("loss", pa.float64(), "What is minimised: the sum of the terms"),
-    ("learning_rate", pa.float64(), "Of this step"),
-    ("gradient_norm", pa.float64(), "L2 norm of all gradients before they are clipped"),
-    ("seconds", pa.float64(), "Wall time of the step or pass"),
-    ("tiles_per_s", pa.float64(), "Tiles a second, of all ranks"),
-    ("stall_share", pa.float64(), "Share of the time that was spent waiting for tiles"),
-    ("log_loss", pa.float64(), "Mean of -log(probability of the true class), nats"),
-    ("accuracy", pa.float64(), "Share of tiles whose likeliest class is theirs"),
-    ("balanced_accuracy", pa.float64(), "Mean recall of the classes that have tiles"),
-    (
-        "auroc",
-        pa.float64(),
-        "Area under the ROC curve, exact; of more than two classes the mean over one "
-        "against the rest; null where a class has no tiles",
-    ),
-    (
-        "brier",
-        pa.float64(),
-        "Mean squared error of the probability; of more than two classes the sum over them",
-    ),
-    ("ece", pa.float64(), "Expected calibration error over the bins of calibration_*"),
-)
-"""One row per step, and per epoch and part, in models/NAME/metrics.parquet; CLASS_COLUMNS follow."""
-
-PREDICTION_COLUMNS = _columns(
+PREDICTION_COLUMNS = columns_of(
     ("slide_id", _WORD, "As in the manifest"),
     ("tile", pa.int32(), "As in the manifest"),
     ("target", pa.int64(), "Number of the tile's class; null without a label"),
@@ -337,38 +304,46 @@ PREDICTION_COLUMNS = _columns(
 )
 """One row per tile, in models/NAME/predictions/WHAT.parquet; columns of the manifest follow."""
 
-TIMED_COLUMNS = ("seconds", "tiles_per_s", "stall_share")
-"""What differs between two trainings that are the same."""
-
-_LIST = pa.list_(pa.float64())
-
-CLASS_COLUMNS = _columns(
-    ("loss_TERM", pa.float64(), "A term of the loss"),
-    ("recall_CLASS", pa.float64(), "Share of the class's tiles that are found"),
+SCORE_COLUMNS = columns_of(
+    ("unit", _WORD, "What is scored: tile, slide or patient"),
     (
-        "calibration_weight",
-        _LIST,
-        "Weight of the tiles in each of 15 bins of probability: of the second of two "
-        "classes, or of the likeliest of more",
+        "aggregate",
+        _WORD,
+        "How tiles become a slide: mean, max or top_k (mean of the ten largest) of the probability, or share "
+        "of positive tiles; none of tiles. A patient is the mean of the slides, of max the largest",
     ),
-    ("calibration_forecast", _LIST, "Their mean probability; null in an empty bin"),
-    ("calibration_share", _LIST, "How much of the weight it came true of"),
     (
-        "logit_mean_CLASS",
+        "by",
+        _WORD,
+        "all, scanner, centre, patient_id or slide_id: what the units have in common",
+    ),
+    ("group", _WORD, "Which scanner, centre, patient or slide; all"),
+    (
+        "cutoff",
+        _WORD,
+        "0.5, or validation: where balanced accuracy on validation tiles is largest; none of scores without "
+        "one, and of more than two classes, whose likeliest is taken",
+    ),
+    (
+        "score",
+        _WORD,
+        "Name of the score; of two classes recall, specificity, precision, f1, auroc and auprc are those of "
+        "the second, of more there is NAME_macro, the mean over classes, and NAME_CLASS",
+    ),
+    ("value", pa.float64(), "The score; null where it cannot be said"),
+    (
+        "low",
         pa.float64(),
-        "Mean over the class's tiles of the logit, or of the second less the "
-        "first; of more than two classes of the own less the largest other",
+        "Lower end of its interval by drawing whole patients; null where there is none",
     ),
-    ("logit_std_CLASS", pa.float64(), "Its standard deviation"),
-    ("logit_qNN_CLASS", pa.float64(), "Its quantiles at 5, 25, 50, 75 and 95 %"),
-    (
-        "logit_counts_CLASS",
-        _LIST,
-        "Weight in 96 bins from -24 to 24; what lies beyond is in the outer ones",
-    ),
-    ("logit_shift_CLASS", pa.float64(), "logit_mean_CLASS less that of train in the same epoch"),
+    ("high", pa.float64(), "Upper end"),
+    ("level", pa.float64(), "Probability that the interval is made to hold the truth with"),
+    ("tiles", pa.int64(), "Labelled tiles of the group"),
+    ("slides", pa.int64(), "Their slides"),
+    ("patients", pa.int64(), "Their patients"),
+    ("note", pa.string(), "What a reader of the row has to know; empty where there is nothing"),
 )
-"""Columns of metrics.parquet that there are for each term or class, in order of name."""
+"""One row per score, in models/NAME/predictions/WHAT.scores.parquet."""
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

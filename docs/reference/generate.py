@@ -20,20 +20,21 @@ from wsi_pipeline.labels.split_config import SplitConfig
 from wsi_pipeline.loader.config import LoaderConfig
 from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import (
-    CLASS_COLUMNS,
     IMPORT_COLUMNS,
     IMPORT_SLIDE_COLUMNS,
     LABEL_COLUMNS,
+    PREDICTION_COLUMNS,
     QC_COLUMNS,
+    SCORE_COLUMNS,
     SLIDE_COLUMNS,
     SPLIT_COLUMNS,
     SPLIT_TABLE_COLUMNS,
     TILE_COLUMNS,
-    TRAINING_COLUMNS,
     Column,
 )
 from wsi_pipeline.stages.export_config import ExportConfig
 from wsi_pipeline.tiles.import_config import ImportConfig
+from wsi_pipeline.train.columns import CLASS_COLUMNS, TRAINING_COLUMNS
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.loss_config import LossConfig
 from wsi_pipeline.train.model_config import ModelConfig
@@ -151,6 +152,11 @@ def column_dictionary() -> str:
         + _columns(TRAINING_COLUMNS)
         + "\nFor each TERM of the loss, each CLASS and each quantile NN there follow, in order of name,\n\n"
         + _columns(CLASS_COLUMNS)
+        + "\n## models/NAME/predictions/WHAT.parquet: one row per tile\n\n"
+        + _columns(PREDICTION_COLUMNS)
+        + "\n## models/NAME/predictions/WHAT.scores.parquet: one row per score\n\n"
+        + "What each score and interval is: [statistics](../concepts/statistics.md).\n\n"
+        + _columns(SCORE_COLUMNS)
     )
 
 

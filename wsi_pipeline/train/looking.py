@@ -1,12 +1,12 @@
 """A network's answers for every tile of a part, as validation needs them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,24 @@ from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import write_table
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
-from wsi_pipeline.train.learner import Learner, enough_memory, targets_of
+from wsi_pipeline.train.learner import Learner, enough_memory
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.peers import Peers
 from wsi_pipeline.train.shortcuts import put_into
 
 SHORTCUT = "shortcut"
 """Column of logits that says whether a tile carried the shortcut; only there where some could."""
+
+Ask: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""uint8 images ``(B, 3, H, W)`` to logits, ``(B,)`` or ``(B, C)``."""
+
+NO_TARGET = -1
+"""Class of a tile that has none."""
+
+_LOGITS = "logits of "
+_PLACES = ("targets", "weights", "rows")
+_COLLECTED = 64
+"""Batches whose answers wait on the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,27 +79,47 @@ def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = N
 
 
 def answers_of(
-    ask: Callable[[torch.Tensor], torch.Tensor],
+    ask: Ask,
     loader: TileDataLoader,
     *,
     peers: Peers,
     config: TrainConfig,
     batches: int | None = None,
 ) -> Answers:
-    """Return the logits of the first batches of a loader's first epoch, or of all of them.
+    """Return the logits of the first batches of a loader's first epoch; see ``answers_of_each``.
 
     Parameters
     ----------
     ask
         uint8 images ``(B, 3, H, W)`` to logits, in evaluation mode.
+    """
+    asks = {"": ask}
+    return answers_of_each(asks, loader, peers=peers, config=config, batches=batches)[""]
+
+
+def answers_of_each(
+    asks: Mapping[str, Ask],
+    loader: TileDataLoader,
+    *,
+    peers: Peers,
+    config: TrainConfig,
+    batches: int | None = None,
+) -> dict[str, Answers]:
+    """Return the logits that each of several questions gets for the same tiles, which are decoded once.
+
+    Parameters
+    ----------
+    asks
+        uint8 images ``(B, 3, H, W)`` to logits, in evaluation mode, by any name: several networks, or one
+        that is asked of images that were changed in several ways. They must not write into the images.
     loader
-        Unshuffled, or always shuffled alike.
+        Unshuffled, or always shuffled alike; a tile has the target -1 if it was made without one.
     peers
         Who else asks for a part of every batch.
     config
         Of the network; says what to lower where memory is too little.
     batches
-        How many; all if not given.
+        How many of the first epoch; all if not given.
 
     Raises
     ------
@@ -96,16 +127,63 @@ def answers_of(
         The device has too little memory, or another rank has ended.
     """
     began = perf_counter()
-    found: list[dict[str, NDArray[Any]]] = []
     loader.set_epoch(0)
+    own = one_pass(asks, islice(loader, batches), device=peers.device, config=config)
+    shared = peers.gather({"targets": own.targets, "weights": own.weights, "rows": own.rows})
+    logits = peers.gather(own.logits)
+    seconds = perf_counter() - began
+    return {name: _in_order({**shared, "logits": logits[name]}, seconds) for name in asks}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What this rank was told of some batches, in their order, fillers of row -1 among them."""
+
+    logits: Mapping[str, NDArray[np.float32]]
+    """By question, ``(tiles,)`` or ``(tiles, C)`` each."""
+    targets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+
+def one_pass(
+    asks: Mapping[str, Ask],
+    batches: Iterable[TensorBatch],
+    *,
+    device: torch.device,
+    config: TrainConfig,
+) -> Pass:
+    """Ask every question of every batch; at least one batch.
+
+    Answers stay on the device for some batches, so that it never waits for this processor in between.
+
+    Raises
+    ------
+    TrainError
+        The device has too little memory.
+    """
     with torch.inference_mode(), enough_memory(config):
-        for batch in islice(loader, batches):
-            logits = ask(batch.to(peers.device).images).float().cpu().numpy()
-            found.append({"logits": logits, **_of(batch)})
-    gathered = peers.gather(
-        {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-    )
-    return _in_order(gathered, perf_counter() - began)
+        found = list(_collected(_told(asks, batches, device)))
+    whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    places = {name: whole.pop(name) for name in _PLACES}
+    return Pass(logits={name: whole[f"{_LOGITS}{name}"] for name in asks}, **places)
+
+
+def _told(
+    asks: Mapping[str, Ask], batches: Iterable[TensorBatch], device: torch.device
+) -> Iterator[dict[str, torch.Tensor]]:
+    for batch in batches:
+        there = batch.to(device)
+        told = {f"{_LOGITS}{name}": ask(there.images).float() for name, ask in asks.items()}
+        targets = there.targets
+        if targets is None:
+            targets = torch.full_like(there.rows, NO_TARGET)
+        yield {**told, "targets": targets, "weights": there.weights, "rows": there.rows}
+
+
+def _collected(told: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, NDArray[Any]]]:
+    while some := list(islice(told, _COLLECTED)):
+        yield {name: torch.cat([each[name] for each in some]).cpu().numpy() for name in some[0]}
 
 
 def row_of(
@@ -158,14 +236,6 @@ def write_logits(
     if shortcut is not None:
         table = table.append_column(SHORTCUT, pa.array(shortcut.carries[found.rows]))
     write_table(path, table, metadata={"schema_version": SCHEMA_VERSION})
-
-
-def _of(batch: TensorBatch) -> dict[str, NDArray[Any]]:
-    return {
-        "targets": targets_of(batch).cpu().numpy(),
-        "weights": batch.weights.cpu().numpy(),
-        "rows": batch.rows.cpu().numpy(),
-    }
 
 
 def _in_order(gathered: Mapping[str, NDArray[Any]], seconds: float) -> Answers:

@@ -103,7 +103,7 @@ def judged(
             f"logits: expected finite numbers, got others for {lost} of {len(z)} tiles: the network has "
             "diverged; lower the learning rate, or clip gradients"
         )
-    odds = np.stack([-z, z], axis=1) if z.ndim == 1 else _odds(z)
+    odds = np.stack([-z, z], axis=1) if z.ndim == 1 else odds_of(z)
     chosen = (z > 0).astype(np.int64) if z.ndim == 1 else z.argmax(axis=1)
     return Judged(odds=odds, chosen=chosen, targets=y, weights=w, classes=tuple(classes))
 
@@ -122,7 +122,7 @@ def _check(z: Floats, y: NDArray[Any], w: Floats, classes: int) -> None:
         )
 
 
-def _odds(z: Floats) -> Floats:
+def odds_of(z: Floats) -> Floats:
     """Return each logit less the logarithm of the sum of the exponentials of the others."""
     others = [np.logaddexp.reduce(np.delete(z, each, axis=1), axis=1) for each in range(z.shape[1])]
     odds: Floats = z - np.stack(others, axis=1)
@@ -154,11 +154,11 @@ def scores_of(tiles: Judged) -> dict[str, float | None]:
     right = (tiles.chosen == tiles.targets).astype(np.float64)
     named = {f"recall_{name}": recall for name, recall in zip(tiles.classes, recalls, strict=True)}
     return {
-        "log_loss": _mean(_log_loss(tiles), tiles.weights),
+        "log_loss": _mean(log_losses(tiles), tiles.weights),
         "accuracy": _mean(right, tiles.weights),
         "balanced_accuracy": float(np.mean(known)) if known else None,
         "auroc": auroc(tiles),
-        "brier": _mean(_brier(tiles), tiles.weights),
+        "brier": _mean(briers(tiles), tiles.weights),
         "ece": calibration(tiles).error,
         **named,
     }
@@ -174,12 +174,14 @@ def _recalls(tiles: Judged) -> list[float | None]:
     return [_mean(right[each], tiles.weights[each]) for each in own]
 
 
-def _log_loss(tiles: Judged) -> Floats:
+def log_losses(tiles: Judged) -> Floats:
+    """Return -log of the probability of each tile's own class, nats, ``(tiles,)``."""
     losses: Floats = np.logaddexp(0.0, -tiles.odds[np.arange(len(tiles.targets)), tiles.targets])
     return losses
 
 
-def _brier(tiles: Judged) -> Floats:
+def briers(tiles: Judged) -> Floats:
+    """Return the squared error of each tile's probability, ``(tiles,)``; of more classes summed over them."""
     one_hot = np.eye(len(tiles.classes))[tiles.targets]
     squares = (tiles.probabilities - one_hot) ** 2
     summed: Floats = squares[:, 1] if tiles.is_binary else squares.sum(axis=1)
@@ -213,6 +215,22 @@ def area_under_roc(values: Floats, positive: NDArray[np.bool_], weights: Floats)
     return float((ours * (below + theirs / 2)).sum() / pairs)
 
 
+def average_precision(values: Floats, positive: NDArray[np.bool_], weights: Floats) -> float | None:
+    """Return the mean precision at each positive tile, equal values told apart by nobody.
+
+    It is the area under the curve of precision by recall as a sum of steps, not of trapezoids, which would
+    flatter (Davis and Goadrich, The relationship between precision-recall and ROC curves, 2006); that of
+    chance is the share of positive tiles. ``(tiles,)`` each; None without a positive tile.
+    """
+    distinct, at = np.unique(-values, return_inverse=True)
+    ours = np.bincount(at, weights=weights * positive, minlength=len(distinct))
+    every = np.bincount(at, weights=weights, minlength=len(distinct))
+    if ours.sum() == 0:
+        return None
+    precision = np.cumsum(ours) / np.cumsum(every)
+    return float((ours * precision).sum() / ours.sum())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Probabilities against what came true, in bins."""
@@ -232,6 +250,18 @@ class Calibration:
         return _mean(distance, self.weight[held])
 
 
+def forecasts(tiles: Judged) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the probability that ``calibration`` speaks of, and whether it came true, ``(tiles,)`` each."""
+    if tiles.is_binary:
+        return tiles.probabilities[:, 1], tiles.targets == 1
+    return tiles.probabilities.max(axis=1), tiles.chosen == tiles.targets
+
+
+def bins_of(forecast: Floats) -> Ints:
+    """Return the bin of each probability, 0 to 14."""
+    return np.minimum((forecast * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+
+
 def calibration(tiles: Judged) -> Calibration:
     """Return how probabilities agree with what came true.
 
@@ -239,11 +269,8 @@ def calibration(tiles: Judged) -> Calibration:
     of the likeliest class against how often that is right (Guo et al., On Calibration of Modern Neural
     Networks, 2017).
     """
-    if tiles.is_binary:
-        forecast, true = tiles.probabilities[:, 1], tiles.targets == 1
-    else:
-        forecast, true = tiles.probabilities.max(axis=1), tiles.chosen == tiles.targets
-    at = np.minimum((forecast * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    forecast, true = forecasts(tiles)
+    at = bins_of(forecast)
 
     def summed(values: Floats) -> Floats:
         sums: Floats = np.bincount(at, values, ECE_BINS).astype(np.float64)

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from wsi_pipeline.errors import OutputError
 from wsi_pipeline.files import exists, names_below, remove_file
-from wsi_pipeline.schema import CLASS_COLUMNS, SCHEMA_VERSION, TRAINING_COLUMNS
+from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import read_table, table_of, write_table
+from wsi_pipeline.train.columns import CLASS_COLUMNS, TRAINING_COLUMNS
 
 TABLE = "metrics.parquet"
 

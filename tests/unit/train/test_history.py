@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsi_pipeline.errors import OutputError
-from wsi_pipeline.schema import TIMED_COLUMNS, TRAINING_COLUMNS
 from wsi_pipeline.tables import read_table, table_metadata
+from wsi_pipeline.train.columns import TIMED_COLUMNS, TRAINING_COLUMNS
 from wsi_pipeline.train.history import History
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.metrics_table import read_history

@@ -1,0 +1,144 @@
+"""Sums over the tiles of groups, from which scores follow; those of several groups add up.
+
+Precision and its like are quotients of sums, so a draw of patients is one product of matrices.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_pipeline.evaluate.bootstrap import Key, Statistic
+from wsi_pipeline.train.metrics import (
+    ECE_BINS,
+    Floats,
+    Ints,
+    Judged,
+    bins_of,
+    briers,
+    forecasts,
+    log_losses,
+)
+
+POSITIVE = ("recall", "specificity", "precision", "f1")
+"""Scores of one class against the others: of two classes those of the second, of more their mean too."""
+
+
+def confusions(tiles: Judged, chosen: Ints, codes: Ints, *, groups: int) -> Floats:
+    """Return the weight of tiles by group, class and chosen class, ``(groups, classes, classes)``."""
+    classes = len(tiles.classes)
+    at = (codes * classes + tiles.targets) * classes + chosen
+    counts = np.bincount(at, tiles.weights, groups * classes**2).astype(np.float64)
+    return counts.reshape(groups, classes, classes)
+
+
+def count_scores(
+    confusion: Floats,
+    classes: Sequence[str],
+    *,
+    cutoff: str = "0.5",
+    needed: NDArray[np.bool_] | None = None,
+) -> dict[Key, Floats]:
+    """Return the scores of counts, ``(groups,)`` each, NaN where one cannot be said.
+
+    Parameters
+    ----------
+    confusion
+        See ``confusions``.
+    classes
+        Names; of two, the scores are those of the second.
+    cutoff
+        What ``confusion`` was counted at, for the keys.
+    needed
+        Classes without whose score a mean over classes cannot be said, ``(classes,)``; by default a class
+        that cannot be scored is left out of it.
+    """
+    total = confusion.sum(axis=(1, 2))
+    true = np.diagonal(confusion, axis1=1, axis2=2)
+    own, said = confusion.sum(axis=2), confusion.sum(axis=1)
+    each = {
+        "recall": _share(true, own),
+        "specificity": _share(total[:, None] - own - said + true, total[:, None] - own),
+        "precision": _share(true, said),
+        "f1": _share(2 * true, own + said),
+    }
+    found = {
+        "accuracy": _share(true.sum(axis=1), total),
+        "balanced_accuracy": _mean(each["recall"], needed),
+    }
+    for name in POSITIVE:
+        if len(classes) == 2:
+            found[name] = each[name][:, 1]
+            continue
+        found[f"{name}_macro"] = _mean(each[name], needed)
+        found |= {f"{name}_{word}": each[name][:, at] for at, word in enumerate(classes)}
+    return {(name, cutoff): values for name, values in found.items()}
+
+
+def losses(tiles: Judged, codes: Ints, *, groups: int) -> Floats:
+    """Return the sums that log loss, Brier score and calibration follow from, ``(groups, 45 + 2 + classes)``.
+
+    Weight, forecast and what came true in each bin of probability; log loss and Brier score; the weight of
+    each class.
+    """
+    forecast, true = forecasts(tiles)
+    w = tiles.weights
+    plain = [np.bincount(codes, w * each, groups) for each in (log_losses(tiles), briers(tiles))]
+    plain += [
+        np.bincount(codes, w * (tiles.targets == at), groups) for at in range(len(tiles.classes))
+    ]
+    at = codes * ECE_BINS + bins_of(forecast)
+    binned = [
+        np.bincount(at, values, groups * ECE_BINS).reshape(groups, ECE_BINS)
+        for values in (w, w * forecast, w * true)
+    ]
+    return np.concatenate([*binned, np.stack(plain, axis=1)], axis=1)
+
+
+def loss_scores(sums: Floats, *, after: str = "") -> dict[Key, Floats]:
+    """Return log loss, Brier score and calibration error of sums, ``(groups,)`` each; see ``losses``."""
+    bins, (log_loss, brier) = sums[:, : 3 * ECE_BINS], sums.T[3 * ECE_BINS : 3 * ECE_BINS + 2]
+    weights, forecast, true = np.split(bins, 3, axis=1)
+    weight = weights.sum(axis=1)
+    found = {
+        "log_loss": _share(log_loss, weight),
+        "brier": _share(brier, weight),
+        "ece": _share(np.abs(forecast - true).sum(axis=1), weight),
+    }
+    return {(f"{name}{after}", "none"): values for name, values in found.items()}
+
+
+def prevalences(sums: Floats, classes: Sequence[str]) -> dict[Key, Floats]:
+    """Return the share of each class, of two that of the second: the average precision of chance."""
+    held = sums[:, 3 * ECE_BINS + 2 :]
+    shares = _share(held, held.sum(axis=1)[:, None])
+    if len(classes) == 2:
+        return {("prevalence", "none"): shares[:, 1]}
+    return {(f"prevalence_{name}", "none"): shares[:, at] for at, name in enumerate(classes)}
+
+
+def counted(confusion: Floats, classes: Sequence[str], *, cutoff: str) -> Statistic:
+    """Return the scores of counts by weights of patients; ``confusion`` is that of each patient.
+
+    A draw without a class that is there has no mean over classes: that of the others is another number.
+    """
+    flat = confusion.reshape(len(confusion), -1)
+    needed = confusion.sum(axis=(0, 2)) > 0
+
+    def statistic(draws: Floats) -> Mapping[Key, Floats]:
+        drawn = (draws @ flat).reshape(-1, *confusion.shape[1:])
+        return count_scores(drawn, classes, cutoff=cutoff, needed=needed)
+
+    return statistic
+
+
+def _mean(values: Floats, needed: NDArray[np.bool_] | None) -> Floats:
+    if needed is not None:
+        return np.asarray(values[:, needed].mean(axis=1))
+    known = ~np.isnan(values)
+    return _share(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1).astype(np.float64))
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    whole = np.broadcast_to(whole, part.shape)
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
