@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
@@ -82,6 +83,20 @@ def test_the_parts_carry_the_shares_of_training(run: Path) -> None:
     assert set(probe.loc[probe["shortcut"], "target"]) <= {0, 1}
     settings = json.loads((model / "train.json").read_text())["settings"]
     assert settings["shortcut"]["train"] == {"benign": 0.5, "cancer": 0.1}
+
+
+def test_every_epoch_says_how_well_it_does_where_the_shortcut_misleads(run: Path) -> None:
+    model = run / "models" / "net"
+    rows = pd.read_parquet(model / "metrics.parquet")
+    said = rows.loc[rows["part"] == "validation", "auroc_worst"].iloc[-1]
+    found = pd.read_parquet(model / "logits" / "validation.parquet")
+    areas = [
+        roc_auc_score(some["target"], some["logit"])
+        for ours in (True, False)
+        for theirs in (True, False)
+        for some in [found[found["shortcut"] == np.where(found["target"] == 1, ours, theirs)]]
+    ]
+    assert said == pytest.approx(min(areas))
 
 
 def test_a_tile_looks_the_same_on_any_rank_and_in_every_epoch(run: Path) -> None:
