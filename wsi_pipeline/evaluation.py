@@ -1,73 +1,76 @@
-"""A trained network on tiles that it has not seen: logits as a table, scores as a file."""
+"""Trained networks on tiles that they have not seen: logits as tables, and how good they are.
 
-import hashlib
-import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+>>> from wsi_pipeline.evaluation import evaluate
+>>> found = evaluate("RUN", model="net", on="OTHER_CENTRE", part="all")  # doctest: +SKIP
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.files import exists, publish_bytes, read_bytes
-from wsi_pipeline.loader.rows import READABLE
-from wsi_pipeline.loader.tiles import TileLoader
-from wsi_pipeline.manifest import (
-    columns_in,
-    holds_words,
-    manifest_columns,
-    read_manifest,
-    rows_where,
-)
-from wsi_pipeline.provenance import library_versions
-from wsi_pipeline.remote import absolute
-from wsi_pipeline.train.config import TrainConfig, WorkConfig
-from wsi_pipeline.train.learner import PRECISIONS
-from wsi_pipeline.train.looking import Answers, answers_of, batches_on, first_of, write_logits
-from wsi_pipeline.train.metrics import evaluation
-from wsi_pipeline.train.model_directory import ModelDirectory, model_directory, read_train_json
-from wsi_pipeline.train.parts import WORDS, labelled, part_of, where_of
-from wsi_pipeline.train.peers import together
-from wsi_pipeline.train.task import Task
-from wsi_pipeline.training import Trained, load_network
+from wsi_pipeline.evaluate.asking import parts_told
+from wsi_pipeline.evaluate.ensembles import Chosen, chosen_models
+from wsi_pipeline.evaluate.judging import Evaluated, judge, judge_ensemble
+from wsi_pipeline.evaluate.observer import AskObserver, SilentAskObserver
+from wsi_pipeline.evaluate.question import PARTS, Part, Question, Tta
+from wsi_pipeline.questions import Member, Plan, ask_of, together_asked
+from wsi_pipeline.stages.lease import sole_use
+from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.tables import write_pieces
+from wsi_pipeline.train.config import WorkConfig
+from wsi_pipeline.train.looking import batches_on
+from wsi_pipeline.train.model_directory import model_directory
+from wsi_pipeline.train.peers import Peers, device_of, together
+from wsi_pipeline.train.prediction_table import answer_metadata
+from wsi_pipeline.train.repeats import Spread, spreads_of
 
-Part: TypeAlias = Literal["train", "validation", "test", "all"]
-
-PARTS: tuple[Part, ...] = get_args(Part)
-_TEST_WORDS = ("test", "testing")
+__all__ = [
+    "PARTS",
+    "Evaluated",
+    "EvaluatedModels",
+    "Part",
+    "Question",
+    "evaluate",
+    "evaluate_models",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluated:
-    """What a network is worth on some tiles."""
+class EvaluatedModels:
+    """What several networks are worth on the same tiles."""
 
-    predictions: Path
-    """One row per tile: slide_id, tile, target, weight, logit."""
-    scores: Mapping[str, Any]
-    """As in metrics.parquet; None where a score cannot be said."""
-    notes: tuple[str, ...]
-    """What a reader of the scores has to know."""
+    members: tuple[Evaluated, ...]
+    ensemble: Evaluated | None
+    """All of them as one."""
+    spreads: tuple[Spread, ...]
+    """Of the members' scores."""
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  what is asked, one by one
     run: str | Path,
     *,
     model: str,
     part: Part = "test",
     on: str | Path | None = None,
     where: str | None = None,
+    tta: Tta = "none",
+    shortcut: ShortcutRule = "none",
     work: WorkConfig | None = None,
+    overwrite: bool = False,
+    observer: AskObserver | None = None,
 ) -> Evaluated:
-    """Ask a trained network for every tile of a part, and compare with the labels.
+    """Ask a trained network for every readable tile of a part, and compare with the labels.
 
-    Images are made as they were in training: the same size, the same way there, the same stain. Logits are in
-    ``RUN/models/NAME/predictions/PART.parquet``, of another run in ``OTHER-PART.parquet``; a condition adds a
-    digest of it to the name. Scores are beside them as JSON.
+    Images are made as they were in training: the same size, the same way there, the same stain. Predictions
+    are in ``RUN/models/NAME/predictions/PART.parquet``, of another run in ``OTHER-PART.parquet``; a condition
+    adds a digest of it to the name, views add theirs. What was asked, and scores, are beside them.
+
+    Logits are written in parts as they come; the same call goes on where one was cut off, and asks nothing
+    where everything is there. Started by torchrun or srun, ranks share the parts. Files are the same to the
+    byte whatever ranks, workers or interruptions there were, on the same kind of device.
 
     Parameters
     ----------
@@ -78,170 +81,213 @@ def evaluate(
     part
         Of the column that it was trained by; ``all``: every readable tile.
     on
-        Another run, such as another centre's.
+        Another run, such as another centre's; it need not have labels.
     where
         Further condition on tiles; that of the training holds in any case.
+    tta
+        Views of each tile: as it is, ``flips`` (4) or ``d4`` (8); the logit is the mean of theirs.
+    shortcut
+        Put the model's own shortcut into the tiles, by its shares for ``train`` or ``test``; the word is in
+        the name of the file, and its column ``shortcut`` says which tiles carry it.
     work
         How it is carried out.
+    overwrite
+        Ask again what is there.
+    observer
+        Is told how far it is.
 
     Raises
     ------
     ConfigError
-        There is no such model, or no such tile, its label is no class of the network, or another run of
-        the same name was evaluated before.
+        There is no such model, or no such tile, its label is no class of the network, another run of the
+        same name was evaluated before, the model has no shortcut, or another process asks the same.
+    TileError
+        A tile cannot be decoded.
     TrainError
         A checkpoint is damaged, memory is too little, or another rank has ended.
     """
-    work = work or WorkConfig()
-    directory = model_directory(run, model)
-    trained = load_network(directory)
-    about = {"run": str(absolute(on or run)), "part": part, "where": where}
-    target = _target(directory, about, on)
-    notes = _notes(directory, run, on, trained.config)
-    tiles = tiles_asked(
-        on or run, trained, work, condition=condition_of(trained.config, part, where)
+    chosen = Chosen(names=(model,), ensemble=None)
+    found = _evaluated(
+        _Asked(
+            run=run,
+            question=Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut),
+            work=work or WorkConfig(),
+            overwrite=overwrite,
+            observer=observer or SilentAskObserver(),
+        ),
+        chosen,
     )
-    with together(work.device) as peers:
-        loader = batches_on(peers.device, tiles, work)
-        asked = ask_of(trained, peers.device)
-        found = answers_of(asked, loader, peers=peers, config=trained.config)
-        scores = evaluation(found.logits, found.targets, found.weights, classes=trained.classes)
-        if peers.is_first:
-            weights = {"settings_digest": trained.config.digest(), "epoch": trained.epoch}
-            said = {"classes": list(trained.classes), "notes": notes, "scores": scores, **weights}
-            _write(target, found, tiles, {**about, **said})
-        peers.most(0)  # nobody leaves before the first has written
-    return Evaluated(predictions=target, scores=scores, notes=notes)
+    return found.members[0]
 
 
-def _target(directory: ModelDirectory, about: Mapping[str, Any], on: str | Path | None) -> Path:
-    """Return the file of logits, whose name says what was evaluated.
+def evaluate_models(  # noqa: PLR0913  what is asked, one by one
+    run: str | Path,
+    *,
+    models: Sequence[str],
+    question: Question | None = None,
+    ensemble: str | None = None,
+    work: WorkConfig | None = None,
+    overwrite: bool = False,
+    observer: AskObserver | None = None,
+) -> EvaluatedModels:
+    """Ask several networks for the same tiles, which are decoded once for all that take the same images.
 
-    Raises
-    ------
-    ConfigError
-        It holds those of another run.
+    Parameters
+    ----------
+    models
+        Names, patterns such as ``sd-*``, or ``sd`` for its repeats ``sd-0``, ``sd-1``, ...
+    question
+        Which tiles, and how; the test part if not given.
+    ensemble
+        What they are called as one, in ``RUN/models/ENSEMBLE``; see ``chosen_models``.
+    run, work, overwrite, observer
+        As for ``evaluate``, which see for errors too.
     """
-    words = [] if on is None else [re.sub(r"[^A-Za-z0-9._-]+", "_", absolute(on).name)]
-    words.append(about["part"])
-    if about["where"]:
-        words.append(hashlib.sha256(about["where"].encode()).hexdigest()[:8])
-    path = directory.path / "predictions" / f"{'-'.join(words)}.parquet"
-    scores = path.with_suffix(".json")
-    before = json.loads(read_bytes(scores)) if exists(scores) else about
-    if before["run"] != about["run"]:
-        raise ConfigError(
-            f"{path} holds what the network says of {before['run']}; move it away before {about['run']} is "
-            "evaluated, which has the same name"
-        )
-    return path
-
-
-def _notes(
-    directory: ModelDirectory, run: str | Path, on: str | Path | None, config: TrainConfig
-) -> tuple[str, ...]:
-    """Return what makes scores look better or worse than they are."""
-    notes = []
-    if (read_train_json(directory) or {}).get("ended") is None:
-        notes.append("the network is not trained to its end; these are its best weights so far")
-    if on is not None:
-        learnt = " or ".join(f"({part_of(config, part)})" for part in WORDS)
-        if shared := sorted(_patients(run, learnt) & _patients(on, None)):
-            notes.append(
-                f"{len(shared)} patients or slides of {on} are among those that the network was trained on: "
-                f"{first_of(shared, 5)}"
-            )
-    return tuple(notes)
-
-
-def _patients(run: str | Path, where: str | None) -> set[str]:
-    """Return the names of patients and slides of a run's tiles."""
-    known = manifest_columns(run)
-    names = [name for name in ("slide_id", "patient_id") if name in known]
-    tiles = read_manifest(run, columns=sorted({*names, *columns_in(where, known)}))
-    found: set[str] = set()
-    for column in rows_where(tiles, where).select(names).columns:
-        found.update(str(each) for each in column.unique().to_pylist() if each is not None)
-    return found
-
-
-def condition_of(config: TrainConfig, part: Part, more: str | None) -> str:
-    """Return the condition on tiles; that of the training holds as well, its fold too."""
-    if part in WORDS:
-        conditions = [where_of(config, part)]
-    else:
-        conditions = [READABLE, labelled(config)]
-        if part == "test":
-            conditions.append(f"{config.split} in {list(_TEST_WORDS)}")
-        conditions += [f"({config.where})"] if config.where else []
-    conditions += [f"({more})"] if more else []
-    return " and ".join(conditions)
-
-
-def ask_of(trained: Trained, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return what gives logits of images, in the precision of the training."""
-    autocast = PRECISIONS[trained.config.precision]
-    task = Task(trained.config.loss, trained.classes, autocast=autocast)
-    return partial(task.logits, trained.network.to(device))
-
-
-def tiles_asked(
-    run: str | Path, trained: Trained, work: WorkConfig, *, condition: str
-) -> TileLoader:
-    """Return the tiles of a run in order, made as they were in training.
-
-    Raises
-    ------
-    ConfigError
-        A column is missing, no tile is left, or a label is no class of the network.
-    """
-    config = trained.config
-    known = manifest_columns(run)
-    if config.target not in known:
-        raise ConfigError(
-            f"{run}: no tile has a {config.target}, which this network has learnt; label the run first "
-            "(wsi-pipeline label)"
-        )
-    columns_in(condition, known)
-    of_words = holds_words(run, config.target)
-    tiles = TileLoader(
-        run,
-        where=condition,
-        target=config.target,
-        classes=trained.classes if of_words else (),
-        weight=config.weight,
-        batch_size=config.batch_size,
-        shuffle=False,
-        image_px=config.load_px,
-        shrink=config.shrink,
-        decoder=config.decoder,
-        threads=work.threads,
-        cache=work.cache,
+    asked = _Asked(
+        run=run,
+        question=question or Question(),
+        work=work or WorkConfig(),
+        overwrite=overwrite,
+        observer=observer or SilentAskObserver(),
     )
-    if not of_words:
-        _refuse_unknown(run, trained, tiles.rows.columns[config.target].values)
-    return tiles
+    return _evaluated(asked, chosen_models(run, models, ensemble=ensemble))
 
 
-def _refuse_unknown(run: str | Path, trained: Trained, numbers: NDArray[Any]) -> None:
-    """Refuse numbers that are no class of the network.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What all models are asked, and how."""
+
+    run: str | Path
+    question: Question
+    work: WorkConfig
+    overwrite: bool
+    observer: AskObserver
+
+
+def _evaluated(asked: _Asked, chosen: Chosen) -> EvaluatedModels:
+    """Plan what is asked; then ask, one rank or several; then let the first one judge."""
+    device = device_of(asked.work.device)
+    plan = Plan(asked.run, device)
+    members = [plan.member(name, asked.question) for name in chosen.names]
+    extra = [each.validation for each in members if each.validation is not None]
+    with together(asked.work.device) as peers:
+        again = {each.name for each in members} if asked.overwrite else set()
+        lacking = [each for each in members if each.name in again or not each.is_there]
+        lacking += [each for each in extra if not each.is_there]
+        places = peers.word_of_first([each.table for each in lacking])
+        lacking = [each for each in (*members, *extra) if each.table in places]
+        with _held(lacking, peers):
+            for group in together_asked(lacking):
+                _ask(group, peers, asked, anew=asked.overwrite)
+            found = _judged(asked, chosen, members, lacking) if peers.is_first else None
+            result: EvaluatedModels = peers.word_of_first(found)
+    return result
+
+
+@contextmanager
+def _held(members: Sequence[Member], peers: Peers) -> Iterator[None]:
+    """Keep other commands from asking the same questions meanwhile.
 
     Raises
     ------
     ConfigError
-        One is not, or the network has learnt words.
+        One does.
     """
-    known = np.arange(len(trained.classes))
-    if trained.classes != tuple(map(str, known)) or not np.isin(numbers, known).all():
-        raise ConfigError(
-            f"{run}: expected {', '.join(trained.classes)} as {trained.config.target}, which this network "
-            f"has learnt, got {', '.join(map(str, np.unique(numbers)[:5].tolist()))}; label the run alike, "
-            "or leave those tiles out with where"
+    with ExitStack() as stack:
+        for each in members if peers.is_first else ():
+            stack.callback(each.parts.forget)
+            try:
+                stack.enter_context(sole_use(RunDirectory(path=each.parts.above), part=1, parts=1))
+            except ConfigError as error:
+                who = str(error).partition("; wait")[0]
+                raise ConfigError(f"{who}; wait for it to end: it asks the same") from error
+        yield
+
+
+def _ask(group: Sequence[Member], peers: Peers, asked: _Asked, *, anew: bool) -> None:
+    """Ask the models of a group for the parts that are missing; the first rank joins the parts."""
+    if peers.is_first:
+        for each in group:
+            each.parts.begin(anew=anew)
+    missing = peers.word_of_first([each.parts.missing() for each in group])
+    wanted: dict[int, list[str]] = {}
+    for each, numbers in zip(group, missing, strict=True):
+        for number in numbers:
+            wanted.setdefault(number, []).append(each.name)
+    if wanted:
+        _ask_parts(group, dict(sorted(wanted.items())), peers, asked)
+    if peers.is_first:
+        for each in group:
+            _join(each)
+
+
+def _ask_parts(
+    group: Sequence[Member], wanted: Mapping[int, Sequence[str]], peers: Peers, asked: _Asked
+) -> None:
+    """Write the parts that are wanted, each rank its share; ranks wait for each other after every part."""
+    first = group[0]
+    cut, config = first.parts.cut, first.trained.config
+    share = list(wanted)[peers.world.share(len(wanted))]
+    sizes = {number: _length(cut.rows(number)) for number in wanted}
+    there = cut.tiles - sum(sizes.values())
+    names = [each.name for each in group]
+    asked.observer.on_begin(names, sum(sizes[number] for number in share), there=there)
+    tiles = first.loader(asked.work)
+    told = parts_told(
+        {each.name: ask_of(each.trained, peers.device, tta=each.question.tta) for each in group},
+        batches_on(peers.device, tiles, asked.work, shortcut=first.shortcut),
+        {number: wanted[number] for number in share},
+        cut=cut,
+        device=peers.device,
+        config=config,
+    )
+    files = {each.name: each.parts for each in group}
+    with closing(told):
+        for _ in range(-(-len(wanted) // peers.world.ranks)):
+            if (part := next(told, None)) is not None:
+                for name, logits in part.logits.items():
+                    files[name].write(part.number, logits)
+                asked.observer.on_tiles(sizes[part.number])
+            peers.most(0)  # one that has ended is noticed here, and none waits for long
+
+
+def _length(rows: slice) -> int:
+    return int(rows.stop - rows.start)
+
+
+def _join(member: Member) -> None:
+    """Write the table of all parts, a part in memory at a time."""
+    parts, trained = member.parts, member.trained
+    carries = None if member.shortcut is None else member.shortcut.carries
+    pieces = (
+        member.tiles.table(parts.cut.rows(number), parts.read(number), carries=carries)
+        for number in range(len(parts.cut))
+    )
+    metadata = answer_metadata(trained.classes, epoch=trained.epoch)
+    write_pieces(member.table, pieces, metadata=metadata)
+
+
+def _judged(
+    asked: _Asked, chosen: Chosen, members: Sequence[Member], lacking: Sequence[Member]
+) -> EvaluatedModels:
+    """Score what is there by now; parts go once everything is written."""
+    new = {each.table for each in lacking}
+    for each in members:
+        if each.validation is not None and each.validation.table in new:
+            judge(each.validation.said, validation=each.of_validation())
+    found = tuple(
+        judge(replace(each.said, was_there=each.table not in new), validation=each.of_validation())
+        for each in members
+    )
+    ensemble = None
+    if chosen.ensemble is not None:
+        ensemble = judge_ensemble(
+            model_directory(asked.run, chosen.ensemble).path,
+            asked.question,
+            [each.said for each in members],
+            validations=[each.of_validation() for each in members],
         )
-
-
-def _write(path: Path, found: Answers, tiles: TileLoader, content: Mapping[str, Any]) -> None:
-    write_logits(path, found, tiles.rows)
-    whole = {**content, "versions": library_versions()}
-    text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-    publish_bytes(path.with_suffix(".json"), text.encode())
+    for each in lacking:
+        each.parts.remove()
+    spreads = spreads_of([each.scores for each in found])
+    return EvaluatedModels(members=found, ensemble=ensemble, spreads=spreads)

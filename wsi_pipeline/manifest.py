@@ -278,9 +278,20 @@ def manifest_columns(run_path: str | Path) -> list[str]:
     ConfigError
         There is no such run.
     """
+    return list(manifest_types(run_path))
+
+
+def manifest_types(run_path: str | Path) -> dict[str, pa.DataType]:
+    """Return names and types of a run's columns, as its first slide has them.
+
+    Raises
+    ------
+    ConfigError
+        There is no such run.
+    """
     files = _files(run_path)
     with pq.ParquetFile(seekable(next(iter(files.values())))) as file:
-        return list(file.schema_arrow.names)
+        return {field.name: field.type for field in file.schema_arrow}
 
 
 def holds_words(run_path: str | Path, column: str) -> bool:
@@ -291,9 +302,7 @@ def holds_words(run_path: str | Path, column: str) -> bool:
     ConfigError
         There is no such run.
     """
-    files = _files(run_path)
-    with pq.ParquetFile(seekable(next(iter(files.values())))) as file:
-        kind = file.schema_arrow.field(column).type
+    kind = manifest_types(run_path)[column]
     return bool(
         pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
     )

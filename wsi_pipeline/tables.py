@@ -1,6 +1,7 @@
 """Parquet tables, written whole and read back against their schema."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,26 @@ def write_table(path: Path, table: pa.Table, *, metadata: Mapping[str, str] | No
     # An own handle, because Arrow keeps the one it opens when the disk is full.
     with published(path) as temporary, temporary.open("wb") as handle:
         pq.write_table(table, handle, compression="zstd")
+
+
+def write_pieces(
+    path: Path, pieces: Iterable[pa.Table], *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write one table of several pieces whole or not at all, a piece in memory at a time.
+
+    Parameters
+    ----------
+    pieces
+        At least one; all of the same columns, and each a group of rows in the file. Dictionaries are equal.
+    """
+    with published(path) as temporary, temporary.open("wb") as handle, ExitStack() as stack:
+        writer: Any = None
+        for piece in pieces:
+            named = piece if metadata is None else piece.replace_schema_metadata(dict(metadata))
+            if writer is None:
+                made = pq.ParquetWriter(handle, named.schema, compression="zstd")
+                writer = stack.enter_context(made)
+            writer.write_table(named)
 
 
 def read_table(path: Path) -> pa.Table:

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from wsi_pipeline.augment.config import AugmentConfig
+from wsi_pipeline.augment.shortcut_config import ShortcutConfig
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
@@ -98,6 +99,10 @@ def _training() -> str:
         ),
         "loss": (LossConfig, "What is minimised ([formulas](../concepts/losses.md))."),
         "augment": (AugmentConfig, "How training images are changed."),
+        "shortcut": (
+            ShortcutConfig,
+            "What is put into some tiles on purpose ([shortcuts](../concepts/shortcuts.md)).",
+        ),
         "optimise": (OptimiseConfig, "How weights are changed."),
     }
     text = (

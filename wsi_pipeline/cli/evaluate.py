@@ -1,17 +1,42 @@
 """``wsi-pipeline evaluate``."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from wsi_pipeline.cli import options
 
-if TYPE_CHECKING:
-    from wsi_pipeline.evaluation import Evaluated
-
 MODEL = Annotated[
-    str, typer.Option("--model", metavar="NAME", help="Of RUN/models, as `train --name` gave it.")
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Of RUN/models, as `train --name` gave it; several by giving it again, by a pattern such as "
+        "'sd-*', or by the name of `train --repeats`.",
+        show_default="model",
+    ),
 ]
+ENSEMBLE = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What several models are called as one.",
+        show_default="the name of repeats, if all of them are asked",
+    ),
+]
+SHORTCUT = Annotated[
+    Literal["none", "train", "test"],
+    typer.Option(
+        help="Put the model's own shortcut into the tiles, by its rule for train or test."
+    ),
+]
+TTA = Annotated[
+    Literal["none", "flips", "d4"],
+    typer.Option(
+        help="Ask every tile mirrored (4 views), or turned too (8), and take the mean of the logits."
+    ),
+]
+OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Ask again what is there already.")]
 PART = Annotated[
     Literal["train", "validation", "test", "all"],
     typer.Option(help="Which tiles; all: whatever part they are in."),
@@ -37,67 +62,61 @@ DEVICE = Annotated[
     str | None,
     typer.Option(metavar="auto|cpu|cuda", help="Where the network runs.", show_default="auto"),
 ]
-_SHOWN = (
-    "tiles",
-    "balanced_accuracy",
-    "accuracy",
-    "auroc",
-    "log_loss",
-    "brier",
-    "ece",
-)
+WORKERS = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes that decode tiles.",
+        show_default="threads of this one",
+    ),
+]
 
 
 def evaluate(
     run: options.RUN,
-    model: MODEL = "model",
+    model: MODEL = None,
     part: PART = "test",
     on: ON = None,
     where: WHERE = None,
+    shortcut: SHORTCUT = "none",
+    tta: TTA = "none",
+    ensemble: ENSEMBLE = None,
     device: DEVICE = None,
+    workers: WORKERS = None,
+    overwrite: OVERWRITE = False,
     json: options.JSON = False,
     quiet: options.QUIET = False,
     verbose: options.VERBOSE = False,
 ) -> None:
-    """Ask a trained network for every tile of a part; logits as a table, scores beside the labels."""
-    from wsi_pipeline.cli import console
+    """Ask trained networks for every tile of a part: logits as a table, scores beside the labels.
+
+    The same command goes on where one was cut off. torchrun and srun share the tiles among GPUs.
+    """
+    from wsi_pipeline.cli import console, evaluate_scores
     from wsi_pipeline.config import make_config
+    from wsi_pipeline.loader.world import this_world
     from wsi_pipeline.train.config import WorkConfig
 
     options.needs_extra("train", "torch", "timm")
-    from wsi_pipeline.evaluation import evaluate as evaluate_on
+    from wsi_pipeline.cli.ask_progress import ask_progress
+    from wsi_pipeline.evaluation import Question, evaluate_models
+    from wsi_pipeline.train.peers import PeerError
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    work = make_config(WorkConfig, options.given(device=device))
-    _show(
-        evaluate_on(run, model=model, part=part, on=on, where=where, work=work),
-        json=json,
-        quiet=quiet,
-    )
-
-
-def _show(found: "Evaluated", *, json: bool, quiet: bool) -> None:
-    from wsi_pipeline.cli import console
-
-    if json:
-        console.print_json(
-            {
-                "predictions": str(found.predictions),
-                "scores": found.scores,
-                "notes": found.notes,
-            }
-        )
-    elif not quiet:
-        named = [name for name in found.scores if name in _SHOWN or name.startswith("recall_")]
-        console.print_table(
-            ("score", "value"), [(name, _cell(found.scores[name])) for name in named]
-        )
-        console.say(f"logits of every tile: {found.predictions}")
-    for text in found.notes:
-        console.complain(f"note: {text}")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "cannot be said"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    is_first = this_world().rank == 0
+    try:
+        with ask_progress(quiet=quiet or not is_first) as observer:
+            found = evaluate_models(
+                run,
+                models=model or ["model"],
+                question=Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut),
+                ensemble=ensemble,
+                work=make_config(WorkConfig, options.given(device=device, workers=workers)),
+                overwrite=overwrite,
+                observer=observer,
+            )
+    except PeerError as error:  # the rank that has ended says why
+        raise typer.Exit(1) from error
+    if is_first:
+        evaluate_scores.show(found, json=json, quiet=quiet)

@@ -91,7 +91,6 @@ class CamConfig(Config):
     classes: _Words | None = Field(
         None,
         min_length=1,
-        description="Whose logit is explained; of two classes the second, of more each of them, if not "
-        "given.",
+        description="Whose logit is explained; if not given, the second of two, or each of more.",
         json_schema_extra=_expected("names of classes"),
     )

@@ -1,7 +1,7 @@
 """What a network says of tiles, as a table: one row per tile, with who and where it is of."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.schema import PREDICTION_COLUMNS
 from wsi_pipeline.tables import read_table, table_metadata
+from wsi_pipeline.train import prediction_table
 from wsi_pipeline.train.metrics import Judged, judged
 
-CLASSES = "classes"
+CLASSES = prediction_table.CLASSES
 """Key of the table's metadata: names of the classes in order of their number, as JSON."""
 
 _LOST = "it is no table of predictions; make it with wsi-pipeline evaluate"
@@ -110,6 +111,20 @@ def _words(table: pa.Table, column: str) -> Any:  # noqa: ANN401  Arrow's
     if column not in table.column_names:
         return pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
     return table.column(column).cast(pa.string())
+
+
+def differing(first: Predictions, second: Predictions, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns in which two tables differ, in a row or in their number of rows.
+
+    Words are compared as words, for dictionaries may be in another order.
+    """
+
+    def values(found: Predictions, name: str) -> Any:  # noqa: ANN401  Arrow's
+        column: Any = found.table.column(name)
+        is_words = pa.types.is_dictionary(column.type)
+        return column.cast(column.type.value_type) if is_words else column
+
+    return tuple(name for name in columns if not values(first, name).equals(values(second, name)))
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -5,7 +5,7 @@
 >>> loader = TileDataLoader(TileLoader("RUN", target="label", batch_size=256), workers=4)  # doctest: +SKIP
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -68,6 +68,7 @@ class TileDataLoader:
         *,
         workers: int = 0,
         device: "torch.device | str | None" = None,
+        change: Callable[[TensorBatch], TensorBatch] | None = None,
         **options: Any,  # noqa: ANN401  of DataLoader
     ) -> None:
         """Make worker processes, or with none of them use the loader's own threads, which copies nothing.
@@ -81,6 +82,8 @@ class TileDataLoader:
         device
             Where batches are wanted: they are copied there ahead of time, from pinned memory. Not given, they
             stay with the processor, or with ``decoder="cuda"`` are on the current CUDA device.
+        change
+            What is made of every batch where it is wanted, in the process that asks for it.
         **options
             Of ``torch.utils.data.DataLoader``, such as ``pin_memory`` and ``prefetch_factor``.
 
@@ -92,6 +95,7 @@ class TileDataLoader:
         self.loader = loader
         self._decode: devices.Decode | None = None
         self._device: torch.device | None = None
+        self._change = change
         if loader.config.decoder == "cuda":
             if workers:
                 raise ConfigError(
@@ -110,13 +114,13 @@ class TileDataLoader:
         """Return how many batches an epoch has."""
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[TensorBatch]:
+    def __iter__(self) -> Generator[TensorBatch]:
         """Yield the rest of the epoch."""
         self._dataset.set_epoch(self.loader.epoch, self.loader.batch)
         with closing(self._rest()) as batches:
             for batch in batches:
                 self.loader.batch = batch.number + 1
-                yield batch
+                yield batch if self._change is None else self._change(batch)
         self.loader.set_epoch(self.loader.epoch + 1)
 
     def _rest(self) -> Generator[TensorBatch]:
@@ -138,9 +142,9 @@ class TileDataLoader:
         with closing(loader.fetched(loader.epoch, first=loader.batch)) as hosts:
             yield from devices.ahead_on(device, hosts, put)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch."""
-        self.loader.set_epoch(epoch)
+    def set_epoch(self, epoch: int, batch: int = 0) -> None:
+        """Go to the beginning of an epoch, or to a batch of it."""
+        self.loader.set_epoch(epoch, batch)
 
     def state_dict(self, after: Place | None = None) -> dict[str, Any]:
         """Return where the last batch given out is, as ``TileLoader.state_dict``."""

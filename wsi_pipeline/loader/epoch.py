@@ -112,11 +112,17 @@ def groups_of(columns: Mapping[str, Column], names: tuple[str, ...]) -> NDArray[
 
 def keys_of_tiles(rows: Rows, planned: Planned, *, seed: int, epoch: int) -> NDArray[np.uint64]:
     """Return the number that each tile's random changes are drawn from, by seed, epoch and tile alone."""
-    starts = _slide_numbers(rows, planned.rows)
     with np.errstate(over="ignore"):
         turns = planned.turns.astype(np.uint64) * _TURN
-        ids = starts + rows.tile[planned.rows].astype(np.uint64) + turns
-    return keys_of(seed, epoch, ids.view(np.int64))
+        numbers = numbers_of_tiles(rows, planned.rows).view(np.uint64) + turns
+    return keys_of(seed, epoch, numbers.view(np.int64))
+
+
+def numbers_of_tiles(rows: Rows, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number for each of some tiles, by the name of its slide and its number in it alone."""
+    starts = _slide_numbers(rows, wanted)
+    with np.errstate(over="ignore"):
+        return (starts + rows.tile[wanted].astype(np.uint64)).view(np.int64)
 
 
 def _slide_numbers(rows: Rows, wanted: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -145,9 +145,9 @@ class TileLoader:
                 yield batch
         self.set_epoch(self.epoch + 1)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch."""
-        self.epoch, self.batch = epoch, 0
+    def set_epoch(self, epoch: int, batch: int = 0) -> None:
+        """Go to the beginning of an epoch, or to a batch of it."""
+        self.epoch, self.batch = epoch, batch
 
     def batches(
         self,

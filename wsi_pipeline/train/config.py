@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from wsi_pipeline.augment.config import AugmentConfig
+from wsi_pipeline.augment.shortcut_config import ShortcutConfig
 from wsi_pipeline.config import Config, ConfigT, make_config, split_values
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.train.loss_config import LossConfig
@@ -41,6 +42,11 @@ class TrainConfig(Config):
         AugmentConfig(),
         description="How training images are changed.",
         json_schema_extra=_expected("the section augment"),
+    )
+    shortcut: ShortcutConfig = Field(
+        ShortcutConfig(),
+        description="What is put into some tiles on purpose, to see whether it is learnt.",
+        json_schema_extra=_expected("the section shortcut"),
     )
     optimise: OptimiseConfig = Field(
         OptimiseConfig(),
@@ -211,6 +217,7 @@ SECTIONS: dict[str, type[Config]] = {
     "model": ModelConfig,
     "loss": LossConfig,
     "augment": AugmentConfig,
+    "shortcut": ShortcutConfig,
     "optimise": OptimiseConfig,
 }
 

@@ -13,16 +13,18 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from wsi_pipeline.augment.shortcut import Shortcut
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.rows import Rows
 from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.loader.tiles import TileLoader
-from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import write_table
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import Learner, enough_memory
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.peers import Peers
+from wsi_pipeline.train.prediction_table import SHORTCUT, answer_columns, answer_metadata
+from wsi_pipeline.train.shortcuts import put_into
 
 Ask: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """uint8 images ``(B, 3, H, W)`` to logits, ``(B,)`` or ``(B, C)``."""
@@ -49,11 +51,14 @@ class Answers:
     seconds: float
 
 
-def batches_on(device: torch.device, tiles: TileLoader, work: WorkConfig) -> TileDataLoader:
-    """Return a loader's batches, copied to a device ahead of time."""
+def batches_on(
+    device: torch.device, tiles: TileLoader, work: WorkConfig, *, shortcut: Shortcut | None = None
+) -> TileDataLoader:
+    """Return a loader's batches, copied to a device ahead of time, with a shortcut put into them."""
     workers = {"persistent_workers": True} if work.workers else {}
     there = device if device.type == "cuda" else None
-    return TileDataLoader(tiles, workers=work.workers, device=there, **workers)
+    change = None if shortcut is None else put_into(shortcut)
+    return TileDataLoader(tiles, workers=work.workers, device=there, change=change, **workers)
 
 
 def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = None) -> Answers:
@@ -203,25 +208,39 @@ def row_of(
     }
 
 
-def write_logits(path: Path, found: Answers, rows: Rows) -> None:
-    """Write a part's logits: one row per tile, with its slide, number, class and weight.
+def write_logits(
+    path: Path,
+    found: Answers,
+    rows: Rows,
+    *,
+    classes: tuple[str, ...],
+    epoch: int,
+    shortcut: Shortcut | None = None,
+) -> None:
+    """Write a part's logits as ``evaluate`` does, without columns of the manifest.
+
+    Parameters
+    ----------
+    rows
+        Of the loader.
+    classes
+        In order of their number.
+    epoch
+        From 0: the one whose weights gave them.
+    shortcut
+        What some tiles carried, which is written too.
 
     Raises
     ------
     OutputError
         It cannot be written.
     """
-    logits = pa.array(found.logits if found.logits.ndim == 1 else list(found.logits))
-    table = pa.table(
-        {
-            "slide_id": pa.array([rows.slide_id(row) for row in found.rows.tolist()]),
-            "tile": pa.array(rows.tile[found.rows]),
-            "target": pa.array(found.targets),
-            "weight": pa.array(found.weights),
-            "logit": logits,
-        }
+    columns = answer_columns(
+        rows, found.rows, targets=found.targets, weights=found.weights, logits=found.logits
     )
-    write_table(path, table, metadata={"schema_version": SCHEMA_VERSION})
+    if shortcut is not None:
+        columns[SHORTCUT] = pa.array(shortcut.carries[found.rows])
+    write_table(path, pa.table(columns), metadata=answer_metadata(classes, epoch=epoch))
 
 
 def _in_order(gathered: Mapping[str, NDArray[Any]], seconds: float) -> Answers:

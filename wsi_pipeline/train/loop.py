@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal, TypeAlias
 
+from wsi_pipeline.augment.shortcut import Shortcut
 from wsi_pipeline.errors import ConfigError, OutputError
 from wsi_pipeline.loader.dataset import TileDataLoader
+from wsi_pipeline.loader.rows import Rows
+from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.train.checkpoint import read_checkpoint, write_checkpoint
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.history import History
@@ -19,6 +22,7 @@ from wsi_pipeline.train.model_directory import ModelDirectory
 from wsi_pipeline.train.observer import Extent, SilentTrainObserver, TrainObserver
 from wsi_pipeline.train.parts import PROBE, TRAIN, VALIDATION, Parts
 from wsi_pipeline.train.peers import Peers
+from wsi_pipeline.train.shortcuts import shortcut_on
 from wsi_pipeline.train.steplog import StepLog
 from wsi_pipeline.train.stopping import Asked, Best, asked_to_stop
 from wsi_pipeline.train.task import Task
@@ -187,7 +191,15 @@ class Running:
         for part, found in seen.items():
             loader = self._validation if part == VALIDATION else self._probe
             if loader is not None:
-                write_logits(job.directory.logits(_named(part)), found, loader.loader.rows)
+                rows = loader.loader.rows
+                write_logits(
+                    job.directory.logits(_named(part)),
+                    found,
+                    rows,
+                    classes=job.parts.classes,
+                    epoch=self.best.epoch,
+                    shortcut=self._shortcut(rows),
+                )
 
     def end_epoch(self, rows: Sequence[Row]) -> None:
         """Write an epoch's rows and a checkpoint, and tell of them."""
@@ -228,8 +240,13 @@ class Running:
             place = {"part": _named(part), "epoch": epoch, "step": self.learner.step}
             yield row_of(found, self.learner, self.job.parts.classes, place)
 
-    def _loader(self, tiles: Any) -> TileDataLoader:  # noqa: ANN401  a TileLoader
-        return batches_on(self.job.peers.device, tiles, self.job.work)
+    def _loader(self, tiles: TileLoader) -> TileDataLoader:
+        shortcut = self._shortcut(tiles.rows)
+        return batches_on(self.job.peers.device, tiles, self.job.work, shortcut=shortcut)
+
+    def _shortcut(self, rows: Rows) -> Shortcut | None:
+        config, classes = self.job.config, self.job.parts.classes
+        return shortcut_on(rows, config.shortcut, "train", target=config.target, classes=classes)
 
 
 def _check_settings(job: Job, state: Mapping[str, Any]) -> None:

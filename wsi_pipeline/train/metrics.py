@@ -129,6 +129,23 @@ def odds_of(z: Floats) -> Floats:
     return odds
 
 
+def log_probabilities(logits: ArrayLike) -> Floats:
+    """Return the natural logarithm of the probability of each class, ``(tiles, classes)``.
+
+    Of logits as far apart as 1000 too, where probabilities themselves are 0 and 1.
+
+    Parameters
+    ----------
+    logits
+        ``(tiles,)`` of a single logit, or ``(tiles, classes)``.
+    """
+    z = np.asarray(logits, np.float64)
+    if z.ndim == 1:
+        return np.stack([-np.logaddexp(0.0, z), -np.logaddexp(0.0, -z)], axis=1)
+    logs: Floats = z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+    return logs
+
+
 def scores(
     logits: ArrayLike, targets: ArrayLike, weights: ArrayLike, *, classes: Sequence[str]
 ) -> dict[str, float | None]:

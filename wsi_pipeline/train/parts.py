@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from wsi_pipeline.augment.shortcut_config import check_classes
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.loader.tiles import TileLoader
@@ -65,6 +66,7 @@ def parts_of(
     shared = {**_of_all(config, work), "classes": config.classes}
     train = _loader(run, config, TRAIN, world, {**shared, **_of_train(config)})
     classes = _classes(train, config)
+    check_classes(config.shortcut, classes)
     shared["classes"] = train.classes
     validation = _loader(run, config, VALIDATION, world, {**shared, "shuffle": False})
     counts = {

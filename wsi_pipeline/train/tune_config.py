@@ -165,7 +165,7 @@ class TuneConfig(Config):
     @model_validator(mode="after")
     def _never_sees_the_test_part(self) -> Self:
         for path in self.space:
-            if path.partition(".")[0] in _DATA:
+            if path.partition(".")[0] in (*_DATA, "shortcut"):
                 raise ConfigError(
                     f"space: expected settings of a training, got {path}, which says what is learnt and "
                     "looked at; make a study for each"
@@ -274,7 +274,7 @@ def _put(into: dict[str, Any], names: Sequence[str], value: object) -> None:
     there = into.get(first)
     if others or isinstance(value, Mapping):
         section = dict(there) if isinstance(there, dict) else {}
-        parts = [(others, value)] if others else [(str(k).split("."), v) for k, v in value.items()]  # type: ignore[attr-defined]
+        parts = [(others, value)] if others else [([str(k)], v) for k, v in value.items()]  # type: ignore[attr-defined]
         for path, each in parts:
             _put(section, path, each)
         into[first] = section

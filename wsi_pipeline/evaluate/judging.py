@@ -1,0 +1,169 @@
+"""Predictions judged and written down: scores beside the tables, of one network or of several as one."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from wsi_pipeline.evaluate.ensembles import mean_predictions
+from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
+from wsi_pipeline.evaluate.question import PredictionFiles, Question, key_of, prediction_files
+from wsi_pipeline.evaluate.scores import score_table
+from wsi_pipeline.files import exists, publish_bytes, remove_file
+from wsi_pipeline.provenance import library_versions
+from wsi_pipeline.schema import SCHEMA_VERSION
+from wsi_pipeline.tables import read_table, table_metadata, write_table
+from wsi_pipeline.train.metrics import evaluation
+from wsi_pipeline.train.prediction_table import EPOCH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """What a network is worth on some tiles."""
+
+    model: str
+    predictions: Path
+    """One row per tile, as ``schema.PREDICTION_COLUMNS`` and the manifest have it."""
+    scores: Mapping[str, Any]
+    """As in metrics.parquet; None where a score cannot be said."""
+    notes: tuple[str, ...]
+    """What a reader of the scores has to know."""
+    epoch: int | None
+    """From 0: the one whose weights were asked; None of an ensemble."""
+    tiles: int
+    """Asked for; ``scores["tiles"]`` are those with a label."""
+    was_there: bool
+    """Whether an earlier command had asked all of them."""
+    table: pa.Table | None = field(repr=False)
+    """Every score with its interval, as ``schema.SCORE_COLUMNS``; None where no tile has a label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What is written down of predictions, but for their scores."""
+
+    model: str
+    files: PredictionFiles
+    about: Mapping[str, Any] = field(repr=False)
+    """What was asked, for the reader."""
+    key: str
+    """Digest of everything that the predictions depend on."""
+    notes: tuple[str, ...] = ()
+    was_there: bool = False
+
+
+def judge(said: Said, *, validation: Predictions | None) -> Evaluated:
+    """Score stored predictions, and write what was asked and what came of it beside them.
+
+    Parameters
+    ----------
+    validation
+        The same network's of validation tiles, for cut-offs and temperature.
+
+    Raises
+    ------
+    PipelineError
+        A logit is no finite number.
+    OutputError
+        It cannot be written.
+    """
+    found = read_predictions(said.files.table)
+    scored = key_of(said.key, _digest(validation))
+    before = said.files.read_about() or {}
+    if before.get("scored") == scored and exists(said.files.scores):
+        return _evaluated(said, before["scores"], read_table(said.files.scores), tiles=len(found))
+    scores = evaluation(found.logits, found.targets, found.weights, classes=found.classes)
+    table = score_table(found, validation=validation) if scores["tiles"] else None
+    if table is None:
+        remove_file(said.files.scores)
+    else:
+        write_table(said.files.scores, table, metadata={"schema_version": SCHEMA_VERSION})
+    content = {
+        "model": said.model,
+        **said.about,
+        "epochs_count_from": 0,
+        "key": said.key,
+        "scored": scored,
+        "tiles": len(found),
+        "classes": list(found.classes),
+        "notes": list(said.notes),
+        "scores": scores,
+        "versions": library_versions(),
+    }
+    publish_bytes(said.files.about, _json(content))
+    return _evaluated(said, scores, table, tiles=len(found))
+
+
+def _evaluated(
+    said: Said, scores: Mapping[str, Any], table: pa.Table | None, *, tiles: int
+) -> Evaluated:
+    return Evaluated(
+        model=said.model,
+        predictions=said.files.table,
+        scores=scores,
+        notes=said.notes,
+        epoch=said.about.get("epoch"),
+        tiles=tiles,
+        was_there=said.was_there,
+        table=table,
+    )
+
+
+def _digest(validation: Predictions | None) -> str | None:
+    if validation is None:
+        return None
+    arrays = (validation.logits, validation.targets, validation.weights)
+    return hashlib.sha256(b"".join(each.tobytes() for each in arrays)).hexdigest()[:16]
+
+
+def judge_ensemble(
+    folder: Path,
+    question: Question,
+    members: Sequence[Said],
+    *,
+    validations: Sequence[Predictions | None],
+) -> Evaluated:
+    """Write and score what several networks say as one, and in ``ensemble.json`` who they are.
+
+    Parameters
+    ----------
+    folder
+        Of the ensemble, like a model's.
+    members
+        Whose predictions are stored.
+    validations
+        Their predictions of validation tiles.
+
+    Raises
+    ------
+    ConfigError
+        They are of other classes or tiles.
+    OutputError
+        It cannot be written.
+    """
+    names = [each.model for each in members]
+    shared = {name: members[0].about[name] for name in ("run", "part", "where", "tta", "shortcut")}
+    said = Said(
+        model=folder.name,
+        files=prediction_files(folder, question),
+        about={**shared, "members": names},
+        key=key_of({each.model: each.key for each in members}),
+    )
+    is_there = said.files.hold(said.key)
+    if not is_there:
+        found = mean_predictions([read_predictions(each.files.table) for each in members])
+        metadata = table_metadata(found.table)
+        metadata.pop(EPOCH, None)
+        write_table(said.files.table, found.table, metadata=metadata)
+    publish_bytes(folder / "ensemble.json", _json({"members": names}))
+    known = [each for each in validations if each is not None]
+    validation = mean_predictions(known) if len(known) == len(members) else None
+    return judge(replace(said, was_there=is_there), validation=validation)
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
