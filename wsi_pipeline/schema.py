@@ -393,6 +393,7 @@ CURVE_COLUMNS = columns_of(
 )
 """One row per level and score of several networks' sweeps."""
 
+
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
     """Return the Arrow schema of a table."""
     return pa.schema([pa.field(column.name, column.type) for column in columns])

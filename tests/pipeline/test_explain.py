@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -17,7 +19,7 @@ from wsi_pipeline.config import make_config  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
 from wsi_pipeline.evaluate.heat_config import CamConfig  # noqa: E402
 from wsi_pipeline.evaluate.predictions import read_predictions  # noqa: E402
-from wsi_pipeline.evaluation import evaluate  # noqa: E402
+from wsi_pipeline.evaluation import Question, evaluate  # noqa: E402
 from wsi_pipeline.explaining import Explained, explain  # noqa: E402
 from wsi_pipeline.showing import collage, tile_images  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
@@ -49,7 +51,7 @@ def run_of(predictions: Path) -> Path:
 
 def explained(predictions: Path, **config: object) -> Explained:
     asked = make_config(CamConfig, config)
-    return explain(run_of(predictions), predictions, config=asked, work=CPU)
+    return explain(run_of(predictions), model="net", config=asked, work=CPU)
 
 
 def arrays(found: Explained) -> "dict[str, np.typing.NDArray[np.float32]]":
@@ -117,9 +119,6 @@ def test_tiles_without_any_label_have_no_hits(predictions: Path, tmp_path: Path)
     run = tmp_path / "RUN"
     shutil.copytree(run_of(predictions), run)
     path = run / predictions.relative_to(run_of(predictions))
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path)
     place = table.column_names.index("target")
     nothing = pa.nulls(len(table), pa.int64())
@@ -133,12 +132,9 @@ def test_a_slide_that_has_no_predictions_is_refused(predictions: Path) -> None:
         explained(predictions, slides="elsewhere")
 
 
-def test_a_model_that_is_not_there_is_said(predictions: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "models" / "gone" / "predictions" / "test.parquet"
-    alone.parent.mkdir(parents=True)
-    shutil.copy(predictions, alone)
-    with pytest.raises(ConfigError, match="expected a model that was trained"):
-        explain(run_of(predictions), alone, work=CPU)
+def test_what_was_not_asked_before_is_not_explained(predictions: Path) -> None:
+    with pytest.raises(ConfigError, match="evaluate first"):
+        explain(run_of(predictions), model="net", question=Question(part="train"), work=CPU)
 
 
 def test_the_command_writes_maps_and_says_what_was_left_out(
@@ -151,7 +147,7 @@ def test_the_command_writes_maps_and_says_what_was_left_out(
     assert "surest hits and misses" in ended.out
     assert "gradcam at the layer bn2" in ended.err
     said = json.loads(wsi(*asked, "--json").out)
-    assert Path(said["collage"]).exists()
+    assert Path(said["maps"]["net"]["collage"]).exists()
     left = wsi("evaluate", run, "--model", "net", "--device", "cpu", "--heat-maps", "png")
     assert left.code == 1  # imported tiles: nobody said where they were
     assert "at 0, 0" in left.err

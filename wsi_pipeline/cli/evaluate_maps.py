@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from wsi_pipeline.evaluation import EvaluatedModels, Question
     from wsi_pipeline.train.config import WorkConfig
 
 HEAT_MAPS = Annotated[
@@ -49,44 +50,42 @@ class MapFlags:
 
 
 def draw_maps(
-    run: str, predictions: Path, flags: MapFlags, *, work: "WorkConfig", quiet: bool
+    run: str,
+    found: "EvaluatedModels",
+    flags: MapFlags,
+    *,
+    question: "Question",
+    work: "WorkConfig",
+    quiet: bool,
 ) -> dict[str, Any]:
-    """Draw what was asked for and return what was written, for JSON and ``show_maps``.
+    """Draw what was asked for of every network, and of several as one.
 
     Parameters
     ----------
     run
-        The run that the tiles are of.
-    predictions
-        As ``evaluate`` has just written or found them.
+        Where the networks were trained.
+    found
+        What they have just been asked, or before.
+    question
+        The same.
+
+    Returns
+    -------
+    dict
+        By model what was written, for JSON and ``show_maps``; empty where nothing was asked for.
     """
-    from wsi_pipeline.config import make_config
-    from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig
-
-    done: dict[str, Any] = {}
-    if flags.heat_maps is not None:
-        from wsi_pipeline.mapping import heat_maps
-
-        config = make_config(HeatConfig, {"kinds": flags.heat_maps, "slides": flags.slides})
-        with _progress("heat maps", quiet=quiet) as told:
-            mapped = heat_maps(run, predictions, config=config, told=told)
-        done["heat_maps"] = _said(mapped.folder, mapped.files, mapped.left_out, mapped.notes)
-    if flags.cam is not None:
-        from wsi_pipeline.explaining import explain
-
-        asked = make_config(CamConfig, {"method": flags.cam, "slides": flags.slides})
-        with _progress(flags.cam, quiet=quiet) as told:
-            found = explain(run, predictions, config=asked, work=work, told=told)
-        notes = (f"{flags.cam} at the layer {found.layer}",)
-        done["cams"] = _said(found.folder, found.files, found.left_out, notes)
-    if flags.collage:
-        from wsi_pipeline.showing import collage
-
-        done["collage"] = str(collage(run, predictions))
+    if not (flags.heat_maps or flags.cam or flags.collage):
+        return {}
+    done = {}
+    for each in (*found.members, *([] if found.ensemble is None else [found.ensemble])):
+        on = question.run(run)
+        made = done[each.model] = _painted(on, each.predictions, flags, quiet=quiet)
+        if flags.cam is not None and each is not found.ensemble:
+            made["cams"] = _explained(run, each.model, flags, question, work=work, quiet=quiet)
     return done
 
 
-def show_maps(done: Mapping[str, Any], *, quiet: bool) -> None:
+def show_maps(done: Mapping[str, Any], *, json: bool, quiet: bool) -> None:
     """Print what was written, and leave with 1 where a slide was left out.
 
     Raises
@@ -96,22 +95,69 @@ def show_maps(done: Mapping[str, Any], *, quiet: bool) -> None:
     """
     from wsi_pipeline.cli import console
 
-    failed = 0
-    for what in ("heat_maps", "cams"):
-        if (made := done.get(what)) is None:
-            continue
-        if not quiet:
-            count = sum(map(len, made["files"].values()))
-            console.say(f"{count} files of {len(made['files'])} slides: {made['folder']}")
-            for text in made["notes"]:
-                console.complain(f"note: {text}")
-        for slide_id, why in made["left_out"].items():
-            console.complain(f"{slide_id}: left out: {why}")
-            failed += 1
-    if "collage" in done and not quiet:
-        console.say(f"surest hits and misses: {done['collage']}")
+    failed = False
+    for made in done.values():
+        for what in ("heat_maps", "cams"):
+            failed |= _show_one(made.get(what), quiet=quiet or json)
+        if "collage" in made and not (quiet or json):
+            console.say(f"surest hits and misses: {made['collage']}")
     if failed:
         raise typer.Exit(1)
+
+
+def _show_one(made: Mapping[str, Any] | None, *, quiet: bool) -> bool:
+    """Print what was written of slides; whether any was left out."""
+    from wsi_pipeline.cli import console
+
+    if made is None:
+        return False
+    if not quiet:
+        count = sum(map(len, made["files"].values()))
+        console.say(f"{count} files of {len(made['files'])} slides: {made['folder']}")
+        for text in made["notes"]:
+            console.complain(f"note: {text}")
+    for slide_id, why in made["left_out"].items():
+        console.complain(f"{slide_id}: left out: {why}")
+    return bool(made["left_out"])
+
+
+def _painted(run: Path, predictions: Path, flags: MapFlags, *, quiet: bool) -> dict[str, Any]:
+    from wsi_pipeline.config import make_config
+    from wsi_pipeline.evaluate.heat_config import HeatConfig
+
+    made: dict[str, Any] = {}
+    if flags.heat_maps is not None:
+        from wsi_pipeline.mapping import heat_maps
+
+        config = make_config(HeatConfig, {"kinds": flags.heat_maps, "slides": flags.slides})
+        with _progress("heat maps", quiet=quiet) as told:
+            mapped = heat_maps(run, predictions, config=config, told=told)
+        made["heat_maps"] = _said(mapped.folder, mapped.files, mapped.left_out, mapped.notes)
+    if flags.collage:
+        from wsi_pipeline.showing import collage
+
+        made["collage"] = str(collage(run, predictions))
+    return made
+
+
+def _explained(
+    run: str,
+    model: str,
+    flags: MapFlags,
+    question: "Question",
+    *,
+    work: "WorkConfig",
+    quiet: bool,
+) -> dict[str, Any]:
+    from wsi_pipeline.config import make_config
+    from wsi_pipeline.evaluate.heat_config import CamConfig
+    from wsi_pipeline.explaining import explain
+
+    config = make_config(CamConfig, {"method": flags.cam, "slides": flags.slides})
+    with _progress(f"{flags.cam}", quiet=quiet) as told:
+        found = explain(run, model=model, question=question, config=config, work=work, told=told)
+    notes = (f"{flags.cam} at the layer {found.layer}", *found.notes)
+    return _said(found.folder, found.files, {}, notes)
 
 
 def _said(
