@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from wsi_pipeline.cli import options
+from wsi_pipeline.cli import evaluate_sweep, options
 
 MODEL = Annotated[
     list[str] | None,
@@ -82,6 +82,9 @@ def evaluate(
     shortcut: SHORTCUT = "none",
     tta: TTA = "none",
     ensemble: ENSEMBLE = None,
+    sweep: evaluate_sweep.SWEEP = None,
+    apply_at: evaluate_sweep.APPLY_AT = "source",
+    keep_logits: evaluate_sweep.KEEP_LOGITS = False,
     device: DEVICE = None,
     workers: WORKERS = None,
     overwrite: OVERWRITE = False,
@@ -104,15 +107,31 @@ def evaluate(
     from wsi_pipeline.train.peers import PeerError
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
+    question = Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut)
+    work = make_config(WorkConfig, options.given(device=device, workers=workers))
+    if sweep:
+        evaluate_sweep.evaluate_sweep(
+            run,
+            model or ["model"],
+            question,
+            sweeps=sweep,
+            apply_at=apply_at,
+            keep_logits=keep_logits,
+            work=work,
+            overwrite=overwrite,
+            json=json,
+            quiet=quiet,
+        )
+        return
     is_first = this_world().rank == 0
     try:
         with ask_progress(quiet=quiet or not is_first) as observer:
             found = evaluate_models(
                 run,
                 models=model or ["model"],
-                question=Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut),
+                question=question,
                 ensemble=ensemble,
-                work=make_config(WorkConfig, options.given(device=device, workers=workers)),
+                work=work,
                 overwrite=overwrite,
                 observer=observer,
             )

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from wsi_pipeline.evaluate.aggregate import Units
 from wsi_pipeline.evaluate.bootstrap import LEVEL, REPLICATES, interval_of, replicated
+from wsi_pipeline.evaluate.holders import holders, holders_of
 from wsi_pipeline.evaluate.measures import (
     AFTER,
     VALIDATION,
@@ -20,7 +21,6 @@ from wsi_pipeline.evaluate.measures import (
     statistic_of,
     values_of,
 )
-from wsi_pipeline.evaluate.holders import holders, holders_of
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.schema import SCORE_COLUMNS
 from wsi_pipeline.tables import table_of_rows

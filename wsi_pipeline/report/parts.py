@@ -12,6 +12,7 @@ from wsi_pipeline.report.scales import Codes, Scale
 
 Cell: TypeAlias = str | int | float | bool | None
 Kind: TypeAlias = Literal["text", "number", "share", "bytes"]
+NoticeKind: TypeAlias = Literal["note", "warning", "good", "plain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Notice:
     """A sentence that must not be overlooked, or one that explains."""
 
     text: str
-    kind: Literal["note", "warning", "good", "plain"] = "note"
+    kind: NoticeKind = "note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +184,8 @@ class Range:
     low: float | None
     """None where no interval can be said."""
     high: float | None
+    points: tuple[float, ...] = ()
+    """What it is the mean of, where these are few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

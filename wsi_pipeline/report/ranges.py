@@ -37,6 +37,10 @@ def _row(row: Range, y: float, ends: tuple[float, float]) -> str:
         up, down = y - _END_PX, y + _END_PX
         d = f"M{low:.1f} {y:.1f}H{high:.1f}M{low:.1f} {up}V{down}M{high:.1f} {up}V{down}"
         drawn += element("path", "", class_="curve curve-0", d=d)
+    for point in (_across(each, ends) for each in row.points):
+        drawn += element(
+            "circle", "", class_="mark mark-7", cx=f"{point:.1f}", cy=f"{y:.1f}", r=2.5
+        )
     drawn += element("circle", "", class_="mark mark-0", cx=f"{x:.1f}", cy=f"{y:.1f}", r=4.5)
     return drawn + element("text", _numbers(row), x=WIDTH - _RIGHT + 10, y=f"{y + 4:.1f}")
 
@@ -72,7 +76,10 @@ def _across(value: float, ends: tuple[float, float]) -> float:
 
 def _ends(ranges: Ranges) -> tuple[float, float]:
     numbers = [
-        each for row in ranges.rows for each in (row.value, row.low, row.high) if each is not None
+        each
+        for row in ranges.rows
+        for each in (row.value, row.low, row.high, *row.points)
+        if each is not None
     ]
     low, high = min(numbers, default=0.0), max(numbers, default=1.0)
     room = 0.05 * (high - low) or 0.05
