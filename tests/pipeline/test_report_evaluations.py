@@ -238,16 +238,30 @@ def test_a_sweep_has_a_curve_for_each_arm_and_the_sharpness(run: Path) -> None:
 
 
 def test_maps_beside_the_page_are_linked_whatever_they_are_called(run: Path) -> None:
-    folder = run / "models" / "net" / "heatmaps"
-    folder.mkdir(parents=True)
-    for name in ("a #1 & <b>.png", ".hidden.png", "a.ome.tiff", "notes.txt"):
+    folder = run / "models" / "net"
+    for name in (
+        *("heatmaps/test/a #1 & <b>.png", "heatmaps/test/.hidden.png", "heatmaps/test/a.ome.tiff"),
+        *("heatmaps/test/notes.txt", "collages/test.png", "checkpoints/a.png"),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
     html = section(html_of(run))
-    links = re.findall(r'<a href="(.*?)">(.*?)</a>', html)
-    assert links == [
-        ("models/net/heatmaps/a%20%231%20%26%20%3Cb%3E.png", "heatmaps/a #1 &amp; &lt;b&gt;.png"),
-        ("models/net/heatmaps/a.ome.tiff", "heatmaps/a.ome.tiff"),
+    base = "models/net/heatmaps/test"
+    assert re.findall(r'<a href="(.*?)">(.*?)</a>', html) == [
+        (f"{base}/a%20%231%20%26%20%3Cb%3E.png", "heatmaps/test/a #1 &amp; &lt;b&gt;.png"),
+        (f"{base}/a.ome.tiff", "heatmaps/test/a.ome.tiff"),
+        ("models/net/collages/test.png", "collages/test.png"),
     ]
+
+
+def test_of_many_maps_some_are_linked_and_the_others_counted(run: Path) -> None:
+    folder = run / "models" / "net" / "heatmaps" / "test"
+    folder.mkdir(parents=True)
+    for number in range(40):
+        (folder / f"{number:02d}.png").write_bytes(b"x")
+    html = section(html_of(run))
+    assert html.count("<a href=") == 24
+    assert "16 more files are in models/net." in html
 
 
 def test_the_page_is_the_same_twice_and_needs_no_torch(run: Path) -> None:

@@ -145,10 +145,21 @@ def validation_cutoff(found: Evaluation) -> float | None:
 
 def _notes(found: Evaluation) -> list[str]:
     """Return what a reader has to know: of the evaluation, then of the scores of all tiles."""
+    whole = [
+        row
+        for row in found.scores
+        if (row["unit"], row["by"]) == ("tile", "all") and row["score"] in SHOWN
+    ]
+    scores = list(dict.fromkeys(word(row["score"]) for row in whole))
+    noted: dict[str, list[str]] = {}
+    for row in whole:
+        if row["note"]:
+            noted.setdefault(row["note"], []).append(word(row["score"]))
     said = [str(text) for text in found.about.get("notes") or ()]
-    whole = (row for row in found.scores if (row["unit"], row["by"]) == ("tile", "all"))
-    said += [row["note"] for row in whole if row["note"] and row["score"] in SHOWN]
-    return [*dict.fromkeys(said)]
+    for text, of in noted.items():
+        named = list(dict.fromkeys(of))
+        said.append(text if len(named) == len(scores) else f"{', '.join(named)}: {text}")
+    return list(dict.fromkeys(said))
 
 
 def _by_group(found: Evaluation, by: str) -> Iterator[Part]:

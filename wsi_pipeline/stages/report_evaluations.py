@@ -194,13 +194,7 @@ def _learnt(
 def _links(folders: Sequence[Path]) -> Iterator[Part]:
     """Yield files beside the page, by model."""
     for model in folders:
-        names = [
-            f"{kind}/{name}"
-            for kind in _FOLDERS
-            if exists(model / kind)
-            for name in sorted(names_below(model / kind))
-            if name.endswith(_PICTURES) and not name.startswith(".")
-        ]
+        names = [f"{kind}/{name}" for kind in _FOLDERS for name in _pictures(model / kind)]
         if not names:
             continue
         shown = names[:_MOST_FILES]
@@ -211,3 +205,16 @@ def _links(folders: Sequence[Path]) -> Iterator[Part]:
         )
         if len(names) > len(shown):
             yield Notice(text=f"{len(names) - len(shown)} more files are in {base}.")
+
+
+def _pictures(folder: Path, *, depth: int = 2) -> list[str]:
+    """Return paths from a folder to what can be looked at in it, and in folders within it."""
+    found: list[str] = []
+    for name in sorted(names_below(folder)) if depth and exists(folder) else ():
+        if name.startswith("."):
+            continue
+        if name.endswith(_PICTURES):
+            found.append(name)
+        elif (folder / name).is_dir():
+            found += [f"{name}/{each}" for each in _pictures(folder / name, depth=depth - 1)]
+    return found
