@@ -66,6 +66,7 @@ class _Wanted:
     sweeps: tuple[Sweep, ...]
     places: tuple[Place, ...]
     keep_logits: bool
+    overwrite: bool
     work: WorkConfig
 
     @property
@@ -117,6 +118,7 @@ def sweep(  # noqa: PLR0913  as for evaluate
     on: str | Path | None = None,
     where: str | None = None,
     keep_logits: bool = False,
+    overwrite: bool = False,
     work: WorkConfig | None = None,
     observer: AskObserver | None = None,
 ) -> Swept:
@@ -143,6 +145,8 @@ def sweep(  # noqa: PLR0913  as for evaluate
     keep_logits
         Keep each tile's logits and sharpness at every level too, in ``sweeps/tiles``: levels that are known
         are asked again.
+    overwrite
+        Ask again what tables have.
 
     Raises
     ------
@@ -158,6 +162,7 @@ def sweep(  # noqa: PLR0913  as for evaluate
         sweeps=sweeps_of(sweeps),
         places=(apply_at,) if isinstance(apply_at, str) else tuple(dict.fromkeys(apply_at)),
         keep_logits=keep_logits,
+        overwrite=overwrite,
         work=work or WorkConfig(),
     )
     chosen = chosen_models(run, [model] if isinstance(model, str) else model)

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     reporting,
     scale,
     splitting,
+    sweep,
     tile,
     train,
 )
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "loader": loader.run,
     "augment": augment.run,
     "train": train.run,
+    "sweep": sweep.run,
     "tile": tile.run,
     "read": read.run,
     "scale": scale.run,

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from torch import Tensor  # noqa: E402
 
+from tests.pipeline.runs import Command  # noqa: E402
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline import robustness  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
@@ -305,3 +306,29 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(
     with pytest.raises(ConfigError, match=message):
         sweep(run, **asked, work=CPU)
     assert model_directory(run, "plain").path.exists()
+
+
+def test_the_command_prints_scores_by_level_and_where_they_are_drawn(
+    run: Path, wsi: Command
+) -> None:
+    asked = ("evaluate", run, "--model", "plain", "--sweep", "gamma:2", "--device", "cpu")
+    ended = wsi(*asked, "--apply-at", "both")
+    assert ended.code == 0, ended.err
+    assert "balanced_accuracy" in ended.out
+    assert "sweeps/test-gamma-input.svg" in ended.out.replace("\n", "")
+    answered = json.loads(wsi(*asked, "--json").out)
+    assert {row["level"] for row in answered["curves"]} == {1, 2}
+    wrong = wsi("evaluate", run, "--model", "plain", "--sweep", "gama")
+    assert wrong.code == 2
+    assert "did you mean gamma?" in wrong.err
+    refused = wsi(*asked, "--tta", "d4")
+    assert refused.code == 2
+    assert "expected plain tiles, got tta d4" in refused.err
+
+
+def test_what_is_there_is_asked_again_on_request(run: Path) -> None:
+    asked: dict[str, Any] = {"model": "plain", "sweeps": ["contrast:0.5"], "work": CPU}
+    first = sweep(run, **asked)
+    again = sweep(run, **asked, overwrite=True)
+    assert again.asked == 2
+    pd.testing.assert_frame_equal(rows_of(first), rows_of(again))

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from wsi_pipeline.evaluate.aggregate import Units
 from wsi_pipeline.evaluate.bootstrap import LEVEL, REPLICATES, interval_of, replicated
+from wsi_pipeline.evaluate.holders import holders, holders_of
 from wsi_pipeline.evaluate.measures import (
     AFTER,
     VALIDATION,
@@ -142,6 +143,7 @@ def _measured(
     one_group = np.zeros(len(units.slides), np.int64)
     values = values_of(units, measure, one_group, groups=1)
     statistic, patients = statistic_of(units, measure, draws=asked.replicates)
+    held = holders(units)
     counts = _counts(tiles, measure, units)
     drawn: Mapping[Any, Any] = {}
     if patients > 1 and asked.replicates:
@@ -163,9 +165,10 @@ def _measured(
             notes.append(_LACKING)
         elif asked.replicates:
             draws = drawn.get((score, cutoff), np.zeros(0))
-            interval = interval_of(draws, patients, level=asked.level)
+            of = holders_of(held, score, tiles.judged.classes)
+            interval = interval_of(draws, patients, effective=of.effective, level=asked.level)
             row |= {"low": interval.low, "high": interval.high}
-            notes.append(interval.note)
+            notes += [interval.note, of.note if patients > 1 else ""]
         yield {**row, "note": "; ".join(note for note in notes if note)}
 
 

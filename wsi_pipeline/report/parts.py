@@ -56,6 +56,13 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """What the parts below are about."""
+
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """A sentence that must not be overlooked, or one that explains."""
 
@@ -227,7 +234,7 @@ class Maps:
 Figure: TypeAlias = Curves | Lines | Planes | Ranges
 """What is drawn with a heading."""
 
-Part: TypeAlias = Table | Beside | Facts | Notice | Todo | Collage | Links | Maps | Figure
+Part: TypeAlias = Table | Beside | Facts | Heading | Notice | Todo | Collage | Links | Maps | Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from wsi_pipeline.report.figures import WIDTH, ticks_between
 from wsi_pipeline.report.html import element, escaped
 from wsi_pipeline.report.parts import Range, Ranges
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 220, 120, 12, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 200, 165, 12, 46
 _ROW_PX = 26
 _MOST_LETTERS = 28
 _END_PX = 5
@@ -52,7 +52,7 @@ def _words(row: Range) -> str:
 def _numbers(row: Range) -> str:
     if row.low is None or row.high is None:
         return f"{row.value:.3f}"
-    return f"{row.value:.3f} ({row.low:.2f}\u2013{row.high:.2f})"
+    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
 
 
 def _axis(ends: tuple[float, float], base: float) -> str:

@@ -25,6 +25,7 @@ from wsi_pipeline.report.parts import (
     Facts,
     Field,
     Figure,
+    Heading,
     Lines,
     Links,
     Maps,
@@ -88,7 +89,7 @@ def _section(section: Section) -> str:
 
 def _part(part: Part) -> str:
     match part:
-        case Facts() | Notice() | Todo() | Links():
+        case Facts() | Heading() | Notice() | Todo() | Links():
             return _said(part)
         case Table():
             return _table(part)
@@ -114,10 +115,12 @@ def _drawn(figure: Figure) -> str:
             return ranges_svg(figure)
 
 
-def _said(part: Facts | Notice | Todo | Links) -> str:
+def _said(part: Facts | Heading | Notice | Todo | Links) -> str:
     match part:
         case Facts():
             return _facts(part)
+        case Heading():
+            return element("h3", escaped(part.title), class_="chapter")
         case Notice():
             return element("p", escaped(part.text), class_=f"notice {part.kind}")
         case Todo():
