@@ -208,7 +208,7 @@ def aligned(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
 def _in_order(whole: Predictions) -> Predictions:
     slides, tiles = whole.groups("slide_id").codes, whole.table.column("tile").to_numpy()
     order = np.lexsort((tiles, slides))
-    return Predictions(table=whole.table.take(pa.array(order)), classes=whole.classes)
+    return Predictions(table=whole.table.take(order), classes=whole.classes)
 
 
 def _said_of(whole: Predictions) -> tuple[tuple[str, ...], bytes]:
