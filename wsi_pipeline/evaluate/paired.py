@@ -10,7 +10,6 @@ from itertools import product
 from math import comb
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
