@@ -1,6 +1,8 @@
 """A whole study on small runs: what is written, what is not done twice, parts, kills, and bad luck."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
-from tests.pipeline.runs import Command, leftovers  # noqa: E402
+from tests.pipeline.runs import Command, environment, leftovers  # noqa: E402
+from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run  # noqa: E402
 from wsi_pipeline import study as studies  # noqa: E402
 from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
@@ -281,10 +284,15 @@ def test_a_damaged_record_is_said(run: Path) -> None:
         carried_out(run, config, outcome.out)
 
 
-def test_a_run_that_is_not_there_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    config = study_config(asked())
+def test_runs_that_cannot_be_asked_are_refused_before_anything_is_trained(run: Path) -> None:
+    config, out = study_config(asked()), run.parent / "OUT"
     with pytest.raises(ConfigError, match="NOWHERE"):
-        study(tmp_path / "NOWHERE", config, out=tmp_path / "OUT", externals=["OTHER"])
+        study(run.parent / "NOWHERE", config, out=out, externals=[str(run.parent / "OTHER")])
+    for path in (run.parent / "OTHER" / "manifest").glob("*.parquet"):
+        pd.read_parquet(path).drop(columns="label").to_parquet(path)
+    with pytest.raises(ConfigError, match=r"OTHER: expected tiles with a label, got none; label"):
+        carried_out(run, config, out)
+    assert not (run / "models").exists()
 
 
 def test_the_command_shows_the_plan_and_the_answers(
@@ -321,3 +329,22 @@ def test_wrong_usage_ends_in_a_sentence(
     ended = wsi("study", file, "--run", run, "-o", run.parent / "OUT", *flags)
     assert ended.code == 2
     assert message in ended.err
+
+
+@pytest.mark.slow
+def test_two_ranks_carry_out_one_study(run: Path) -> None:
+    file = run.parent / "study.yaml"
+    file.write_text(yaml.safe_dump(asked(repeats=1)), encoding="utf-8")
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    line += ["--master-port", free_port(), "-m", "wsi_pipeline", "study", str(file)]
+    line += ["--run", str(run), "--external", str(run.parent / "OTHER")]
+    ended = subprocess.run(
+        [*line, "-o", str(run.parent / "OUT"), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment(), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["missing"] == []
+    assert {unit.state for unit in planned_of(run, study_config(asked(repeats=1)))} == {"done"}
