@@ -57,6 +57,11 @@ def decode_jpeg(data: bytes) -> Rgb:
     return rgb
 
 
+def png_bytes(rgb: Rgb) -> bytes:
+    """Return a picture as a PNG file."""
+    return cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def on_white(rgba: NDArray[np.uint8]) -> Rgb:
     """Return RGBA pixels ``(height, width, 4)``, colours not premultiplied, laid over white.
 

@@ -52,7 +52,7 @@ def draw_overlay(
     for x, y, width, height in boxes[list(bad)].tolist():
         cv2.rectangle(canvas, (x, y), (x + width, y + height), BAD_TILE_RGB, 1, cv2.LINE_AA)
         cv2.line(canvas, (x, y), (x + width, y + height), BAD_TILE_RGB, 1, cv2.LINE_AA)
-    return np.vstack([canvas, _caption(caption, canvas.shape[1], um_per_px)])
+    return np.vstack([canvas, draw_caption(caption, canvas.shape[1], um_per_px)])
 
 
 def _outlines(tissue: Mask) -> list[NDArray[np.int32]]:
@@ -63,8 +63,11 @@ def _outlines(tissue: Mask) -> list[NDArray[np.int32]]:
     return [outline for outline in outlines if cv2.contourArea(outline) >= _SPECK_PX]
 
 
-def _caption(text: str, width: int, um_per_px: float | None) -> Rgb:
-    """Return a white strip with a scale bar, a sixth of the width and of a round length, and the text."""
+def draw_caption(text: str, width: int, um_per_px: float | None) -> Rgb:
+    """Return a white strip with a scale bar, a sixth of the width and of a round length, and the text.
+
+    ``um_per_px`` is the size of the picture's pixels, None for no bar.
+    """
     text = " ".join(text.split())  # a name may hold line breaks
     image = Image.new("RGB", (width, CAPTION_PX), "white")
     draw = ImageDraw.Draw(image)

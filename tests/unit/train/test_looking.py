@@ -1,6 +1,7 @@
 """Several questions about the same tiles: each gets what it would get alone, and tiles are decoded once."""
 
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from wsi_pipeline.train.config import TrainConfig
 from wsi_pipeline.train.looking import NO_TARGET, one_pass
 
 CPU = torch.device("cpu")
+Tensor: TypeAlias = Any
 
 
 def batches(count: int, *, labelled: bool = True) -> list[TensorBatch]:
@@ -39,11 +41,11 @@ def batches(count: int, *, labelled: bool = True) -> list[TensorBatch]:
     return made
 
 
-def mean(images: torch.Tensor) -> torch.Tensor:
+def mean(images: Tensor) -> Tensor:
     return images.double().mean((1, 2, 3))
 
 
-def two(images: torch.Tensor) -> torch.Tensor:
+def two(images: Tensor) -> Tensor:
     return torch.stack([mean(images), -mean(images)], dim=1)
 
 

@@ -1,0 +1,99 @@
+"""Where sweeps of a model lie in its folder, and what their tables say that they are of. No torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.evaluate.shift_config import Place, Sweep
+from wsi_pipeline.files import exists
+from wsi_pipeline.schema import SCHEMA_VERSION
+from wsi_pipeline.tables import read_table, table_metadata, write_table
+
+ASKED = "asked"
+"""Key of a table's metadata: what its rows depend on, as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFiles:
+    """Files of one model's sweeps over the same tiles."""
+
+    folder: Path
+    """``RUN/models/NAME/sweeps``."""
+    stem: str
+    """Whose tiles, as tables of predictions are called."""
+
+    def table(self, shift: str, place: Place) -> Path:
+        """Return the table of one change: a row for each level."""
+        return self.folder / f"{self.stem}-{shift}-{place}.parquet"
+
+    def figure(self, shift: str, place: Place) -> Path:
+        """Return the drawing of one change."""
+        return self.folder / f"{self.stem}-{shift}-{place}.svg"
+
+    @property
+    def curves(self) -> Path:
+        """Means over repeats."""
+        return self.folder / "curves" / f"{self.stem}.parquet"
+
+    @property
+    def tiles(self) -> Path:
+        """Logits of each tile at every level."""
+        return self.folder / "tiles" / f"{self.stem}.parquet"
+
+    @property
+    def parts(self) -> Path:
+        """Answers of a pass that has not ended."""
+        return self.folder / f"{self.stem}.parts"
+
+
+def known_rows(path: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a table that were asked for in the same way; none where there is no such table.
+
+    Parameters
+    ----------
+    path
+        The table.
+    asked
+        What answers depend on; ``run`` is whose tiles they are of, None of the model's own.
+
+    Raises
+    ------
+    ConfigError
+        They are of another run.
+    """
+    if not exists(path):
+        return []
+    table = read_table(path)
+    before = json.loads(table_metadata(table).get(ASKED, "{}"))
+    if before.get("run") != asked["run"]:
+        raise ConfigError(
+            f"{path} is of tiles of {before.get('run')}; move it away before a sweep over {asked['run']}, "
+            "which has the same name"
+        )
+    return table.to_pylist() if before == asked else []
+
+
+def write_sweep(path: Path, table: pa.Table, asked: Mapping[str, Any]) -> None:
+    """Write a table with what it depends on.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        ASKED: json.dumps(asked, sort_keys=True, ensure_ascii=False),
+        "classes": json.dumps(asked["classes"], ensure_ascii=False),
+    }
+    write_table(path, table, metadata=metadata)
+
+
+def every(sweeps: Sequence[Sweep], places: Sequence[Place]) -> list[tuple[Sweep, Place]]:
+    """Return every change at every place."""
+    return [(sweep, place) for sweep in sweeps for place in places]
