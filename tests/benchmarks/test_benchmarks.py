@@ -21,6 +21,7 @@ from tests.benchmarks import (
     read,
     reporting,
     scale,
+    scores,
     splitting,
     stubs,
     subjects,
@@ -296,6 +297,17 @@ def test_copies_of_slides_look_more_alike_than_others(tmp_path: Path) -> None:
     assert min(copies.spread) > max(found["alike: another slide, tiles of 48 um"].spread)
     assert (likeness.timed(20).value or 0) > 0
     assert len(found) == 1 + len(likeness.copies(np.zeros((64, 64, 3), dtype=np.uint8)))
+
+
+def test_draws_of_patients_are_timed_beside_scipys() -> None:
+    plan = Plan(quick=True, runs=1)
+    found = {
+        each.name: each for each in scores.results(plan, tiles=4000, replicates=200, patients=30)
+    }
+    assert found["scores: auroc of 30 patients"].bar == 60
+    assert found["scores: auroc of 30 patients"].holds
+    assert found["scores: auprc of 30 patients"].unit == "s"
+    assert (scores.beside(plan, tiles=4000, replicates=50).value or 0) > 1
 
 
 def test_label_qc_and_split_are_timed_on_a_run_without_pixels(tmp_path: Path) -> None:
