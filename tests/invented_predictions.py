@@ -14,7 +14,8 @@ from scipy.special import expit, softmax
 
 from wsi_pipeline.evaluate.predictions import CLASSES, Predictions
 from wsi_pipeline.evaluate.scores import score_table
-from wsi_pipeline.schema import SCHEMA_VERSION, SWEEP_COLUMNS
+from wsi_pipeline.evaluate.sweep_columns import SWEEP_COLUMNS
+from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import table_of_rows, write_table
 from wsi_pipeline.train.metrics import evaluation
 
