@@ -1,12 +1,12 @@
 """Joins a trained network, its predictions and tiles: where in each tile it sees a class.
 
 >>> from wsi_pipeline.explaining import explain
->>> maps = explain("RUN", "RUN/models/net/predictions/test.parquet")  # doctest: +SKIP
+>>> maps = explain("RUN", model="net")  # doctest: +SKIP
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.by_slide import (
     class_numbers,
     of_rows,
@@ -25,19 +26,19 @@ from wsi_pipeline.evaluate.by_slide import (
 from wsi_pipeline.evaluate.cam import Method, cam_colours, class_activation, feature_layer
 from wsi_pipeline.evaluate.heat_config import CamConfig
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
+from wsi_pipeline.evaluate.question import Question
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.geometry import Rgb
-from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.pixels import png_bytes, resized_by_area
-from wsi_pipeline.remote import absolute
+from wsi_pipeline.questions import Member, Plan
 from wsi_pipeline.report.heat_picture import laid_over
 from wsi_pipeline.report.tile_sheet import SHEET_SIDE_PX, SheetRow, SheetTile, draw_tile_sheet
 from wsi_pipeline.slides.names import safe_names
 from wsi_pipeline.train.config import WorkConfig
 from wsi_pipeline.train.looking import batches_on
 from wsi_pipeline.train.peers import device_of
-from wsi_pipeline.training import Trained, load_network
+from wsi_pipeline.training import Trained
 
 SHOWN = 12
 """Tiles of each slide's picture: those that are likeliest of the class."""
@@ -57,15 +58,14 @@ class Explained:
     """Whose features were explained."""
     files: Mapping[str, tuple[str, ...]]
     """Names of the files of each slide."""
-    left_out: Mapping[str, str]
-    """Slides of which no tile could be read."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asking:
     """What all slides have in common."""
 
-    trained: Trained
+    member: Member
     device: torch.device
     found: Predictions
     numbers: Sequence[int]
@@ -87,24 +87,28 @@ class _Seen:
 
 def explain(
     run: str | Path,
-    predictions: str | Path,
     *,
+    model: str,
+    question: Question | None = None,
     config: CamConfig | None = None,
     work: WorkConfig | None = None,
     told: Told = lambda _done, _of: None,
 ) -> Explained:
-    """Write class activation maps of every tile that has predictions, a file per slide.
+    """Write class activation maps of the tiles that a network was asked for, a file per slide.
 
     ``RUN/models/NAME/cams/WHAT/SLIDE.npz`` holds ``tile``, ``cam`` ``(tiles, h, w)`` float32 as the method
     gives it, signed, and ``logit``; ``SLIDE.png`` shows the likeliest tiles, all on the scale from 0 to the
-    largest value of the slide's tiles. Of several classes the name of each is added.
+    largest value of the slide's tiles. Of several classes the name of each is added. ``WHAT`` is the name of
+    the predictions, which have to be there.
 
     Parameters
     ----------
     run
-        The run that the tiles are of: where the model was trained, or another one.
-    predictions
-        As ``evaluate`` writes them; the model is that in whose folder they are.
+        Where the model was trained.
+    model
+        Its name; an ensemble is explained by its members.
+    question
+        As ``evaluate`` was asked; a shortcut is put into the tiles again, but only one view is explained.
     config
         Which maps.
     work
@@ -115,26 +119,32 @@ def explain(
     Raises
     ------
     ConfigError
-        There is no such model, slide, class or layer, or the network is not convolutional.
+        There is no such model, slide, class or layer, the network is not convolutional, or the question was
+        not asked before.
     OutputError
         A file cannot be written.
+    TileError
+        A tile cannot be decoded.
     """
-    work, config = work or WorkConfig(), config or CamConfig()
-    path = absolute(predictions)
-    found = read_predictions(path)
-    rows = rows_of_slides(found, config.slides)
-    trained = load_network(path.parent.parent)
+    work, config, question = work or WorkConfig(), config or CamConfig(), question or Question()
     device = device_of(work.device)
-    trained.network.to(device)
-    tiles = _tiles(run, trained, list(rows), work)
+    member = Plan(run, device).member(model, question)
+    if not member.is_there:
+        raise ConfigError(
+            f"{member.table}: expected its predictions; run wsi-pipeline evaluate first"
+        )
+    found = read_predictions(member.table)
+    rows = rows_of_slides(found, config.slides)
+    tiles = _tiles(member, None if config.slides is None else list(rows), work)
+    member.trained.network.to(device)
     asking = _Asking(
-        trained=trained,
+        member=member,
         device=device,
         found=found,
         numbers=class_numbers(found, config.classes),
         method=config.method,
-        layer=config.layer or _layer(trained, tiles, device),
-        folder=path.parent.parent / "cams" / path.stem,
+        layer=config.layer or _layer(member.trained, tiles, device),
+        folder=member.table.parent.parent / "cams" / member.table.stem,
     )
     names = safe_names(found.groups("slide_id").names)
     files: dict[str, tuple[str, ...]] = {}
@@ -142,28 +152,16 @@ def explain(
         told(len(files), len(rows))
         files[slide_id] = tuple(_write(asking, seen, slide_id, names[slide_id]))
     told(len(rows), len(rows))
-    lost = {name: "none of its tiles could be read" for name in rows if name not in files}
-    return Explained(folder=asking.folder, layer=asking.layer, files=files, left_out=lost)
+    notes = [] if question.tta == "none" else ["maps are of tiles as they are, not of their views"]
+    return Explained(folder=asking.folder, layer=asking.layer, files=files, notes=tuple(notes))
 
 
-def _tiles(
-    run: str | Path, trained: Trained, slides: Sequence[str], work: WorkConfig
-) -> TileLoader:
-    """Return the readable tiles of slides in order, made as they were in training."""
-    config = trained.config
-    return TileLoader(
-        run,
-        where=f"{READABLE} and slide_id in {list(slides)!r}",
-        batch_size=config.batch_size,
-        shuffle=False,
-        image_px=config.load_px,
-        shrink=config.shrink,
-        decoder=config.decoder,
-        threads=work.threads,
-        cache=work.cache,
-        on_error="skip",
-        most_skipped=1.0,
-    )
+def _tiles(member: Member, slides: Sequence[str] | None, work: WorkConfig) -> TileLoader:
+    """Return the tiles of a question in order; of some slides, unless rows are numbered for a shortcut."""
+    if slides is not None and member.shortcut is None:
+        condition = f"({member.condition}) and slide_id in {list(slides)!r}"
+        return replace(member, condition=condition).loader(work)
+    return member.loader(work)
 
 
 def _layer(trained: Trained, tiles: TileLoader, device: torch.device) -> str:
@@ -177,9 +175,8 @@ def _by_slide(
     asking: _Asking, tiles: TileLoader, rows: Mapping[str, NDArray[np.int64]], work: WorkConfig
 ) -> Iterator[tuple[str, _Seen]]:
     """Yield each slide with the maps of its tiles that have predictions; one slide is in memory at a time."""
-    known = {name: _numbers(asking.found, own) for name, own in rows.items()}
     shown = {name: _likeliest(asking, own) for name, own in rows.items()}
-    for slide_id, parts in groupby(_parts(asking, tiles, known, work), key=lambda part: part[0]):
+    for slide_id, parts in groupby(_parts(asking, tiles, rows, work), key=lambda part: part[0]):
         seen = _Seen()
         for _, images, numbers in parts:
             _ask(asking, seen, images, numbers, shown[slide_id])
@@ -187,20 +184,18 @@ def _by_slide(
 
 
 def _parts(
-    asking: _Asking, tiles: TileLoader, known: Mapping[str, set[int]], work: WorkConfig
+    asking: _Asking, tiles: TileLoader, slides: Collection[str], work: WorkConfig
 ) -> Iterator[tuple[str, torch.Tensor, NDArray[np.int32]]]:
     """Yield images of one slide's tiles, as many as a batch has of it, with their numbers."""
-    for batch in batches_on(asking.device, tiles, work):
-        on_device = batch.to(asking.device)
+    batches = batches_on(asking.device, tiles, work, shortcut=asking.member.shortcut)
+    for batch in batches:
+        images = batch.to(asking.device).images
         numbers = batch.tiles.cpu().numpy()
-        slides = np.array(batch.slide_ids)
+        names = np.array(batch.slide_ids)
         for slide_id in dict.fromkeys(batch.slide_ids):
-            if not slide_id:  # of what fills a batch up
-                continue
-            own = np.flatnonzero(slides == slide_id)
-            own = own[[int(number) in known[slide_id] for number in numbers[own]]]
-            if len(own):
-                yield slide_id, on_device.images[torch.from_numpy(own)], numbers[own]
+            if slide_id in slides:  # empty words fill a batch up
+                own = np.flatnonzero(names == slide_id)
+                yield slide_id, images[torch.from_numpy(own).to(images.device)], numbers[own]
 
 
 def _ask(
@@ -214,7 +209,7 @@ def _ask(
     seen.tiles.append(numbers)
     for number in asking.numbers:
         maps, logits = class_activation(
-            asking.trained.network,
+            asking.member.trained.network,
             images,
             layer=asking.layer,
             number=number,
@@ -227,11 +222,6 @@ def _ask(
             rgb = np.ascontiguousarray(images[place].permute(1, 2, 0).cpu().numpy())
             size_px = {"width": SHEET_SIDE_PX, "height": SHEET_SIDE_PX}
             seen.pictures[tile] = resized_by_area(rgb, **size_px)
-
-
-def _numbers(found: Predictions, rows: NDArray[np.int64]) -> set[int]:
-    numbers = np.asarray(found.table.column("tile").to_numpy(), np.int64)
-    return {*numbers[rows].tolist()}
 
 
 def _likeliest(asking: _Asking, rows: NDArray[np.int64]) -> set[int]:
@@ -248,7 +238,7 @@ def _likeliest(asking: _Asking, rows: NDArray[np.int64]) -> set[int]:
 
 def _write(asking: _Asking, seen: _Seen, slide_id: str, name: str) -> Iterator[str]:
     """Write the files of a slide and yield their names."""
-    classes = asking.trained.classes
+    classes = asking.member.trained.classes
     safe = safe_names(classes)
     for number in asking.numbers:
         stem = name if len(asking.numbers) == 1 else f"{name}-{safe[classes[number]]}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsi_pipeline.errors import TrainError
-from wsi_pipeline.evaluate.shift_config import shift_of
+from wsi_pipeline.evaluate.shift_config import sweeps_of
 from wsi_pipeline.evaluate.study_answer import Answer
 from wsi_pipeline.evaluate.study_config import StudyConfig
 from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit, study_plan
@@ -270,29 +270,25 @@ def _swept(
         apply_at=question.apply_at,
         work=work,
     )
+    levels = {each.shift: each.levels for each in sweeps_of(question.sweeps)}
     for path in found.tables[unit.model]:
-        rows = read_table(path).to_pylist()
-        shift = shift_of(rows[0]["shift"])
-        curve = [
-            {
-                "level": float(row["level"]),
-                "laplacian_var": row["laplacian_var_mean"],
-                **study_scores(row, classes=classes),
-            }
-            for row in rows
-        ]
-        shifted = [row for row in curve if row["level"] != shift.clean]
-        scores = mean_scores(shifted)
+        table = read_table(path).to_pylist()
+        shift = str(table[0]["shift"])
+        rows = [
+            row for row in table if row["level"] in levels[shift]
+        ]  # earlier sweeps may have more
+        scores = [study_scores(row, classes=classes) for row in rows]
+        shifted = [each for row, each in zip(rows, scores, strict=True) if not row["is_clean"]]
         yield Answered(
-            tiles=rows[0]["shift"],
-            scores={
-                name: each
-                for name, each in scores.items()
-                if name not in ("level", "laplacian_var")
-            },
+            tiles=shift,
+            scores=mean_scores(shifted),
             count=int(rows[0]["tiles"]),
             source=f"sweeps/{path.name}",
-            curve=tuple(curve),
+            notes=tuple(found.notes),
+            curve=tuple(
+                {"level": row["level"], "laplacian_var": row["laplacian_var_mean"], **each}
+                for row, each in zip(rows, scores, strict=True)
+            ),
         )
 
 

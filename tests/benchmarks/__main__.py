@@ -14,6 +14,7 @@ from tests.benchmarks import (
     read,
     reporting,
     scale,
+    scores,
     splitting,
     sweep,
     tile,
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "report": reporting.run,
     "alike": likeness.run,
     "dataset": dataset.run,
+    "scores": scores.run,
 }
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from wsi_pipeline.cli import evaluate_maps as maps
 from wsi_pipeline.cli import evaluate_sweep, options
 
 MODEL = Annotated[
@@ -87,6 +88,10 @@ def evaluate(
     keep_logits: evaluate_sweep.KEEP_LOGITS = False,
     device: DEVICE = None,
     workers: WORKERS = None,
+    heat_maps: maps.HEAT_MAPS = None,
+    cam: maps.CAM = None,
+    collage: maps.COLLAGE = False,
+    slides: maps.SLIDES = None,
     overwrite: OVERWRITE = False,
     json: options.JSON = False,
     quiet: options.QUIET = False,
@@ -107,6 +112,7 @@ def evaluate(
     from wsi_pipeline.train.peers import PeerError
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
+    drawn = maps.MapFlags(heat_maps=heat_maps, cam=cam, collage=collage, slides=slides)
     question = Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut)
     work = make_config(WorkConfig, options.given(device=device, workers=workers))
     if sweep:
@@ -122,7 +128,8 @@ def evaluate(
             json=json,
             quiet=quiet,
         )
-        return
+        if not drawn.any:
+            return
     is_first = this_world().rank == 0
     try:
         with ask_progress(quiet=quiet or not is_first) as observer:
@@ -138,4 +145,6 @@ def evaluate(
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error
     if is_first:
-        evaluate_scores.show(found, json=json, quiet=quiet)
+        done = maps.draw_maps(run, found, drawn, question=question, work=work, quiet=quiet or json)
+        evaluate_scores.show(found, done, json=json, quiet=quiet)
+        maps.show_maps(done, json=json, quiet=quiet)

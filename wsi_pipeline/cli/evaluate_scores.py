@@ -12,12 +12,15 @@ _BY_GROUP = ("balanced_accuracy", "auroc", "ece")
 """Shown of every scanner and centre; all others are in the table."""
 
 
-def show(found: "EvaluatedModels", *, json: bool, quiet: bool) -> None:
-    """Print scores and where the predictions are; notes on standard error in any case."""
+def show(found: "EvaluatedModels", drawn: Mapping[str, Any], *, json: bool, quiet: bool) -> None:
+    """Print scores and where the predictions are; notes on standard error in any case.
+
+    ``drawn`` is what ``draw_maps`` says, for JSON.
+    """
     from wsi_pipeline.cli import console
 
     if json:
-        console.print_json(_whole(found))
+        console.print_json({**_whole(found), **({"maps": drawn} if drawn else {})})
     elif not quiet:
         _say(found)
     notes = dict.fromkeys(note for each in found.members for note in each.notes)

@@ -53,7 +53,7 @@ def class_activation(
     held: list[torch.Tensor] = []
 
     def hold(_module: nn.Module, _given: object, output: object) -> torch.Tensor:
-        held.append(_features(output, layer).detach().float().requires_grad_())
+        held.append(_features(output, layer).detach().requires_grad_())
         return held[-1].clone()  # what follows may change it in its place
 
     handle = _module(network, layer).register_forward_hook(hold)
@@ -69,7 +69,7 @@ def class_activation(
         )
     if method == "gradcam":
         gradient = gradient.mean(dim=(2, 3), keepdim=True)
-    return (gradient * held[-1]).sum(dim=1).detach(), score.detach().float()
+    return (gradient * held[-1]).sum(dim=1).detach().float(), score.detach().float()
 
 
 def feature_layer(network: nn.Module, images: torch.Tensor) -> str:

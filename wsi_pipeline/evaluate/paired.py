@@ -10,7 +10,6 @@ from itertools import product
 from math import comb
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
@@ -208,7 +207,7 @@ def aligned(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
 def _in_order(whole: Predictions) -> Predictions:
     slides, tiles = whole.groups("slide_id").codes, whole.table.column("tile").to_numpy()
     order = np.lexsort((tiles, slides))
-    return Predictions(table=whole.table.take(pa.array(order)), classes=whole.classes)
+    return Predictions(table=whole.table.take(order), classes=whole.classes)
 
 
 def _said_of(whole: Predictions) -> tuple[tuple[str, ...], bytes]:

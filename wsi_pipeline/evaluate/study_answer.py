@@ -115,7 +115,8 @@ def _difference(method: Summary, reference: Summary, verdict: Verdict) -> str:
         "open": f"0 lies within: this speaks neither for {method.arm} nor against it.",
         "unsaid": "",
     }[verdict]
-    return f"{begin} ({ends}{test}). {meant}{_least(found.spread.count, found.least_p)}"
+    least = "" if verdict == "open" else _least(found.spread.count, found.least_p)
+    return f"{begin} ({ends}{test}). {meant}{least}"
 
 
 def _least(pairs: int, least_p: float) -> str:

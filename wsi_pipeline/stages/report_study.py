@@ -263,6 +263,8 @@ def _beside(
 
 
 def _same_way(ours: float, theirs: float) -> str:
+    if ours == 0 or theirs == 0:
+        return "none"
     return "the same" if (ours > 0) == (theirs > 0) else "the opposite"
 
 

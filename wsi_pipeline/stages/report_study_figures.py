@@ -96,12 +96,12 @@ def _curve(swept: Sequence[Told], shift: str, score: str) -> Lines:
         series[arm], bands[arm] = (levels, mean), (mean - std, mean + std)
     return Lines(
         title=f"{word_of(score)} by {shift}",
-        x_label=f"{shift}: {shift_of(shift).level}",
+        x_label=shift_of(shift).level,
         y_label=word_of(score),
         series=series,
         bands=bands,
         right={"sharpness": (levels, _numbers(row["laplacian_var"] for row in first))},
-        right_label="laplacian_var, mean over tiles",
+        right_label="laplacian_var",
     )
 
 

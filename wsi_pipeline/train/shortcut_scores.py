@@ -1,7 +1,5 @@
 """What only tiles that carry a shortcut tell of a network; arrays in, numbers out, no torch."""
 
-import itertools
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +24,8 @@ def worst_auroc(tiles: Judged, carries: NDArray[np.bool_]) -> float | None:
     """
     if not tiles.is_binary:
         return None
-    areas = [_area(tiles, carries, of) for of in itertools.product((False, True), repeat=2)]
+    either = (False, True)
+    areas = [_area(tiles, carries, (first, second)) for first in either for second in either]
     known = [area for area in areas if area is not None]
     return min(known) if len(known) == len(areas) else None
 

@@ -12,7 +12,7 @@ from wsi_pipeline.train.shortcut_scores import worst_auroc
 CLASSES = ("benign", "cancer")
 
 
-def tiles_of(rng: np.random.Generator, count: int, *, relies: float) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+def tiles_of(rng: np.random.Generator, count: int, *, relies: float) -> tuple[np.ndarray, ...]:
     """Return logits, targets and carriers of tiles whose shortcut speaks for the first class."""
     targets = np.arange(count) % 2
     carries = rng.random(count) < np.where(targets == 1, 0.1, 0.5)
