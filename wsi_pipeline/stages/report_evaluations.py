@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wsi_pipeline.evaluate.learnt import learnt_tiles
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.files import exists, names_below
 from wsi_pipeline.report.parts import (
@@ -19,7 +20,7 @@ from wsi_pipeline.report.parts import (
     Section,
     Table,
 )
-from wsi_pipeline.stages.evaluated import UNREADABLE, Evaluation, evaluations_of, learnt_of
+from wsi_pipeline.stages.evaluated import UNREADABLE, Evaluation, evaluations_of
 from wsi_pipeline.stages.report_evaluation import evaluated, with_interval, word
 from wsi_pipeline.stages.report_sweeps import sweeps
 from wsi_pipeline.stages.run_directory import RunDirectory
@@ -187,7 +188,7 @@ def _learnt(
 ) -> tuple[Predictions | None, list[Part]]:
     """Return what the network says of training tiles, or a sentence why that cannot be read."""
     try:
-        return learnt_of(found, predictions, patients), []
+        return learnt_tiles(found.folder, predictions.classes, patients), []
     except UNREADABLE as error:
         text = f"{found.model}: logits of the training cannot be read: {error}"
         return None, [Notice(text=text, kind="warning")]
