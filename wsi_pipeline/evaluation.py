@@ -64,13 +64,11 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
 ) -> Evaluated:
     """Ask a trained network for every readable tile of a part, and compare with the labels.
 
-    Images are made as they were in training: the same size, the same way there, the same stain. Predictions
-    are in ``RUN/models/NAME/predictions/PART.parquet``, of another run in ``OTHER-PART.parquet``; a condition
-    adds a digest of it to the name, views add theirs. What was asked, and scores, are beside them.
-
-    Logits are written in parts as they come; the same call goes on where one was cut off, and asks nothing
-    where everything is there. Started by torchrun or srun, ranks share the parts. Files are the same to the
-    byte whatever ranks, workers or interruptions there were, on the same kind of device.
+    Images are made as they were in training. Predictions are in ``RUN/models/NAME/predictions/PART.parquet``,
+    of another run in ``OTHER-PART.parquet``; conditions, views and shortcuts add to the name. What was asked,
+    and scores, are beside them. Logits are written in parts as they come: the same call goes on where one was
+    cut off. Ranks of torchrun or srun share the parts. Files are the same to the byte whatever ranks, workers
+    or interruptions there were, on the same kind of device.
 
     Parameters
     ----------
@@ -78,17 +76,8 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
         Where the model was trained.
     model
         Its name.
-    part
-        Of the column that it was trained by; ``all``: every readable tile.
-    on
-        Another run, such as another centre's; it need not have labels.
-    where
-        Further condition on tiles; that of the training holds in any case.
-    tta
-        Views of each tile: as it is, ``flips`` (4) or ``d4`` (8); the logit is the mean of theirs.
-    shortcut
-        Put the model's own shortcut into the tiles, by its shares for ``train`` or ``test``; the word is in
-        the name of the file, and its column ``shortcut`` says which tiles carry it.
+    part, on, where, tta, shortcut
+        As ``Question`` has them.
     work
         How it is carried out.
     overwrite

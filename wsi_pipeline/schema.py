@@ -346,54 +346,6 @@ SCORE_COLUMNS = columns_of(
 """One row per score, in models/NAME/predictions/WHAT.scores.parquet."""
 
 
-_SCORED = columns_of(
-    ("accuracy", pa.float64(), "As in metrics.parquet"),
-    ("balanced_accuracy", pa.float64(), "As in metrics.parquet"),
-    ("auroc", pa.float64(), "As in metrics.parquet"),
-    ("log_loss", pa.float64(), "As in metrics.parquet"),
-    ("brier", pa.float64(), "As in metrics.parquet"),
-    ("ece", pa.float64(), "As in metrics.parquet"),
-)
-
-SWEEP_COLUMNS = (
-    *columns_of(
-        ("shift", _WORD, "Kind of change, such as box_blur"),
-        (
-            "apply_at",
-            _WORD,
-            "What was changed: source, the stored tile, or input, the image of the network's size",
-        ),
-        ("level", pa.float64(), "How far, as the kind of change counts it"),
-        ("is_clean", pa.bool_(), "Whether nothing was changed: the plain evaluation"),
-        ("tiles", pa.int64(), "Tiles that count: they have a label and a weight above 0"),
-        (
-            "laplacian_var_mean",
-            pa.float64(),
-            "Mean over tiles of the variance of the Laplacian of what was changed",
-        ),
-        ("laplacian_var_q25", pa.float64(), "Its 25 % quantile"),
-        ("laplacian_var_median", pa.float64(), "Its median"),
-        ("laplacian_var_q75", pa.float64(), "Its 75 % quantile"),
-    ),
-    *_SCORED,
-)
-"""One row per level, in models/NAME/sweeps/PART-SHIFT-PLACE.parquet; recall_CLASS of every class follows."""
-
-CURVE_COLUMNS = columns_of(
-    ("arm", _WORD, "Name of the repeats without their number"),
-    ("shift", _WORD, "As in sweeps"),
-    ("apply_at", _WORD, "As in sweeps"),
-    ("level", pa.float64(), "As in sweeps"),
-    ("is_clean", pa.bool_(), "As in sweeps"),
-    ("score", _WORD, "Name of a column of sweeps"),
-    ("repeats", pa.int64(), "Networks with that score"),
-    ("mean", pa.float64(), "Of the score over repeats"),
-    ("std", pa.float64(), "Its standard deviation, of n - 1; null of a single network"),
-    ("laplacian_var", pa.float64(), "Mean over repeats of laplacian_var_median"),
-)
-"""One row per level and score of several networks' sweeps."""
-
-
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
     """Return the Arrow schema of a table."""
     return pa.schema([pa.field(column.name, column.type) for column in columns])

@@ -155,11 +155,11 @@ class _Reporting:
 
 
 def _score(row: Mapping[str, Any], config: TuneConfig) -> float:
-    value = row[config.score]
+    value = row.get(config.score)
     if value is None:
         raise ConfigError(
-            f"score: the validation part has no {config.score}, as a class has no tiles in it; take another "
-            "score, or another split"
+            f"score: the validation part has no {config.score}, as a class has no tiles in it, or as none, "
+            "or all, of a class carry a shortcut; take another score, or another split"
         )
     return float(value)
 

@@ -13,6 +13,7 @@ from wsi_pipeline.augment.shortcut_config import ShortcutConfig
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.labels.rules import LabelConfig
@@ -157,6 +158,12 @@ def column_dictionary() -> str:
         + "\n## models/NAME/predictions/WHAT.scores.parquet: one row per score\n\n"
         + "What each score and interval is: [statistics](../concepts/statistics.md).\n\n"
         + _columns(SCORE_COLUMNS)
+        + "\n## models/NAME/sweeps/WHAT-SHIFT-PLACE.parquet: one row per level\n\n"
+        + "What levels are: [robustness](../concepts/robustness.md). `recall_CLASS` of each class\n"
+        + "follows.\n\n"
+        + _columns(SWEEP_COLUMNS)
+        + "\n## models/NAME/sweeps/curves/WHAT.parquet: one row per level and score of several models\n\n"
+        + _columns(CURVE_COLUMNS)
     )
 
 

@@ -14,7 +14,9 @@ from tests.benchmarks import (
     read,
     reporting,
     scale,
+    scores,
     splitting,
+    sweep,
     tile,
     train,
 )
@@ -26,6 +28,7 @@ BENCHMARKS = {
     "loader": loader.run,
     "augment": augment.run,
     "train": train.run,
+    "sweep": sweep.run,
     "tile": tile.run,
     "read": read.run,
     "scale": scale.run,
@@ -34,6 +37,7 @@ BENCHMARKS = {
     "report": reporting.run,
     "alike": likeness.run,
     "dataset": dataset.run,
+    "scores": scores.run,
 }
 
 

@@ -21,6 +21,7 @@ from tests.benchmarks import (
     read,
     reporting,
     scale,
+    scores,
     splitting,
     stubs,
     subjects,
@@ -233,6 +234,7 @@ def test_results_can_be_chosen_by_name() -> None:
     assert list(scale.run(plan)) == []
 
 
+@pytest.mark.slow
 def test_a_run_without_pixels_is_counted_and_read(tmp_path: Path) -> None:
     load = scale.Load(slides=3, slides_of_dask=2, across=20, down=15)
     found = {each.name: each for each in scale.results(tmp_path, load, runs=1)}
@@ -298,6 +300,18 @@ def test_copies_of_slides_look_more_alike_than_others(tmp_path: Path) -> None:
     assert len(found) == 1 + len(likeness.copies(np.zeros((64, 64, 3), dtype=np.uint8)))
 
 
+def test_draws_of_patients_are_timed_beside_scipys() -> None:
+    plan = Plan(quick=True, runs=1)
+    found = {
+        each.name: each for each in scores.results(plan, tiles=4000, replicates=200, patients=30)
+    }
+    assert found["scores: auroc of 30 patients"].bar == 60
+    assert found["scores: auroc of 30 patients"].holds
+    assert found["scores: auprc of 30 patients"].unit == "s"
+    assert (scores.beside(plan, tiles=4000, replicates=50).value or 0) > 1
+
+
+@pytest.mark.slow
 def test_label_qc_and_split_are_timed_on_a_run_without_pixels(tmp_path: Path) -> None:
     load = dataset.Load(slides=6, across=8, down=8, polygons=4)
     found = {each.name: each for each in dataset.results(tmp_path, load)}

@@ -14,6 +14,7 @@ from PIL import Image
 from tests import chromium
 from tests.invented import write_run
 from tests.invented_models import write_model
+from tests.invented_predictions import Asked, Invented, write_evaluation, write_sweep
 from tests.pipeline.runs import REPOSITORY
 from wsi_pipeline.stages.report import report_run
 from wsi_pipeline.stages.run_directory import RunDirectory
@@ -27,10 +28,15 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt-get
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of sixty slides, three of which have patients with hostile names, and a model."""
+    """A report of sixty slides, three of which have patients with hostile names, and evaluated models."""
     run = write_run(tmp_path_factory.mktemp("paged") / "RUN & <b>", slides=SLIDES, tiles=200)
     rename_patients(run)
     write_model(run, "sd-0", losses=[0.5, 0.3, 0.4])
+    for name in ("sd-0", "wd-0"):
+        write_evaluation(
+            run.path, Invented(logits=2), Asked(model=name, learnt=Invented(seed=5, logits=2))
+        )
+        write_sweep(run.path, name, lost=0.2)
     return report_run(run.path, made="2026-01-01T00:00:00+00:00").path
 
 
@@ -112,10 +118,13 @@ def test_it_opens_from_the_disk_and_shows_every_part(tab: chromium.Tab) -> None:
         "Quality",
         "Leakage audit",
         "Models",
+        "Evaluations",
         "Settings and versions",
     ]
     assert tab.run("document.title") == "RUN & <b>: whole-slide run"
-    assert tab.run("document.querySelectorAll('svg.curves').length") == 8 + 4  # of the model
+    figures = {"#spread": 8, "#models": 4, "#evaluations": 1 + 2 * 3 + 2}  # beside, of each, swept
+    for where, count in figures.items():
+        assert tab.run(f"document.querySelectorAll('{where} svg.curves').length") == count
 
 
 def test_names_are_text_whatever_they_hold(tab: chromium.Tab) -> None:

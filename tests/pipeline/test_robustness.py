@@ -1,7 +1,7 @@
 """Networks along sweeps: what equals the plain evaluation, what is written, what goes on, what is refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,21 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from torch import Tensor  # noqa: E402
 
+from tests.pipeline.runs import Command  # noqa: E402
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline import robustness  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
 from wsi_pipeline.evaluate import sweeping  # noqa: E402
+from wsi_pipeline.evaluate.observer import SilentAskObserver  # noqa: E402
 from wsi_pipeline.evaluate.shift_config import Place  # noqa: E402
 from wsi_pipeline.evaluate.shifts import shifted  # noqa: E402
-from wsi_pipeline.evaluation import ask_of, evaluate  # noqa: E402
+from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS  # noqa: E402
+from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
 from wsi_pipeline.pixels import resized_by_area  # noqa: E402
+from wsi_pipeline.questions import ask_of  # noqa: E402
 from wsi_pipeline.report.sweep_figure import sweep_figure  # noqa: E402
 from wsi_pipeline.robustness import Swept, sweep  # noqa: E402
-from wsi_pipeline.schema import CURVE_COLUMNS, SWEEP_COLUMNS  # noqa: E402
 from wsi_pipeline.tables import read_table, table_metadata  # noqa: E402
 from wsi_pipeline.tiles.metrics import laplacian_variance  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
@@ -66,6 +69,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config, work = small(epochs=1, **changes)
         train(path, config, name=name, work=work)
     return path
+
+
+class Told(SilentAskObserver):
+    """Notes how many tiles were done before and are done; may stop all of it."""
+
+    def __init__(self, *, most: int = 10**6) -> None:
+        self.there = 0
+        self.done: list[int] = []
+        self._most = most
+
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+        self.there = there
+        del models, tiles
+
+    def on_tiles(self, count: int) -> None:
+        self.done.append(count)
+        if sum(self.done) >= self._most:
+            raise KeyboardInterrupt
 
 
 def counted(levels: list[float]) -> Callable[..., Any]:
@@ -195,22 +216,14 @@ def test_a_pass_that_was_cut_off_goes_on_and_comes_to_the_same(
     for path in whole.tables["plain"]:
         path.unlink()
 
-    def cut_off(done: int, tiles: int) -> None:
-        assert tiles == 20
-        if done == 16:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        sweep(run, **asked, told=cut_off)
+        sweep(run, **asked, observer=Told(most=16))
     parts = run / "models" / "plain" / "sweeps" / "train.parts"
-    assert sorted(path.name for path in parts.iterdir()) == [
-        "000000.npz",
-        "000001.npz",
-        "asked.json",
-    ]
-    told: list[int] = []
-    again = sweep(run, **asked, told=lambda done, _: told.append(done))
-    assert told == [20]
+    (kept,) = (path for path in parts.iterdir() if path.name != ".state")
+    assert sorted(path.name for path in kept.iterdir()) == ["000000.npz", "000001.npz"]
+    told = Told()
+    again = sweep(run, **asked, observer=told)
+    assert (told.there, told.done) == (16, [4])
     assert [path.read_bytes() for path in again.tables["plain"]] == expected
     assert not parts.exists()
 
@@ -220,20 +233,11 @@ def test_pieces_of_other_questions_are_not_gone_on_with(
 ) -> None:
     monkeypatch.setattr(sweeping, "PIECE_TILES", 8)
 
-    def cut_off(_: int, __: int) -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        sweep(run, model="plain", sweeps=["resolution:2"], work=CPU, told=cut_off)
-    told: list[int] = []
-    sweep(
-        run,
-        model="plain",
-        sweeps=["resolution:3"],
-        work=CPU,
-        told=lambda done, _: told.append(done),
-    )
-    assert told == [8, 16, 19]
+        sweep(run, model="plain", sweeps=["resolution:2"], work=CPU, observer=Told(most=8))
+    told = Told()
+    sweep(run, model="plain", sweeps=["resolution:3"], work=CPU, observer=told)
+    assert (told.there, told.done) == (0, [8, 8, 3])
 
 
 def test_several_networks_are_asked_in_one_pass_and_say_what_each_says_alone(
@@ -251,7 +255,7 @@ def test_several_networks_are_asked_in_one_pass_and_say_what_each_says_alone(
     asked: list[float] = []
     monkeypatch.setattr(sweeping, "shifted", counted(asked))
     monkeypatch.setattr(robustness, "sweep_figure", sweep_figure)
-    swept = sweep(own, model=names, sweeps=SWEEPS, work=CPU)
+    swept = sweep(own, model="wd", sweeps=SWEEPS, work=CPU)
     assert len(asked) == 4 * 2  # levels that change something, in two batches, for all three
     for name, expected in zip(names, alone, strict=True):
         pd.testing.assert_frame_equal(rows_of(swept, name), expected)
@@ -293,6 +297,7 @@ def test_a_network_that_was_trained_anew_is_asked_anew(tmp_path: Path) -> None:
         ({"model": "none"}, "expected a model that was trained"),
         ({"model": "shrunk"}, r"decoded at 1/2 of their size.*take --apply-at input"),
         ({"model": "plain", "where": "tile > 10000"}, "no tile"),
+        ({"model": "plain", "where": "label == 'unknown'"}, "no tile"),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_sentence(
@@ -301,3 +306,29 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(
     with pytest.raises(ConfigError, match=message):
         sweep(run, **asked, work=CPU)
     assert model_directory(run, "plain").path.exists()
+
+
+def test_the_command_prints_scores_by_level_and_where_they_are_drawn(
+    run: Path, wsi: Command
+) -> None:
+    asked = ("evaluate", run, "--model", "plain", "--sweep", "gamma:2", "--device", "cpu")
+    ended = wsi(*asked, "--apply-at", "both")
+    assert ended.code == 0, ended.err
+    assert "balanced_accuracy" in ended.out
+    assert "sweeps/test-gamma-input.svg" in ended.out.replace("\n", "")
+    answered = json.loads(wsi(*asked, "--json").out)
+    assert {row["level"] for row in answered["curves"]} == {1, 2}
+    wrong = wsi("evaluate", run, "--model", "plain", "--sweep", "gama")
+    assert wrong.code == 2
+    assert "did you mean gamma?" in wrong.err
+    refused = wsi(*asked, "--tta", "d4")
+    assert refused.code == 2
+    assert "expected plain tiles, got tta d4" in refused.err
+
+
+def test_what_is_there_is_asked_again_on_request(run: Path) -> None:
+    asked: dict[str, Any] = {"model": "plain", "sweeps": ["contrast:0.5"], "work": CPU}
+    first = sweep(run, **asked)
+    again = sweep(run, **asked, overwrite=True)
+    assert again.asked == 2
+    pd.testing.assert_frame_equal(rows_of(first), rows_of(again))

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
@@ -83,6 +85,20 @@ def test_the_parts_carry_the_shares_of_training(run: Path) -> None:
     assert settings["shortcut"]["train"] == {"benign": 0.5, "cancer": 0.1}
 
 
+def test_every_epoch_says_how_well_it_does_where_the_shortcut_misleads(run: Path) -> None:
+    model = run / "models" / "net"
+    rows = pd.read_parquet(model / "metrics.parquet")
+    said = rows.loc[rows["part"] == "validation", "auroc_worst"].iloc[-1]
+    found = pd.read_parquet(model / "logits" / "validation.parquet")
+    areas = [
+        roc_auc_score(some["target"], some["logit"])
+        for ours in (True, False)
+        for theirs in (True, False)
+        for some in [found[found["shortcut"] == np.where(found["target"] == 1, ours, theirs)]]
+    ]
+    assert said == pytest.approx(min(areas))
+
+
 def test_a_tile_looks_the_same_on_any_rank_and_in_every_epoch(run: Path) -> None:
     alone = images_of(run)
     ranks: dict[int, str] = {}
@@ -99,7 +115,7 @@ def test_what_is_said_to_carry_it_does_and_nothing_else(run: Path) -> None:
         parts.train.rows, config.shortcut, "train", target="label", classes=parts.classes
     )
     assert put is not None
-    plain: dict[int, Any] = {}
+    plain: dict[int, NDArray[np.uint8]] = {}
     for batch in TileLoader(run, where="split == 'train'", batch_size=8, shuffle=False, threads=1):
         plain |= {row: image.copy() for row, image in zip(batch.rows, batch.images, strict=True)}
     for row, pixels in images_of(run).items():

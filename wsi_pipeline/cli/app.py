@@ -23,6 +23,7 @@ from wsi_pipeline.cli import (
     report,
     split,
     status,
+    study,
     tile,
     train,
     tune,
@@ -54,6 +55,7 @@ app.command()(split.split)
 app.command()(train.train)
 app.command()(tune.tune)
 app.command()(evaluate.evaluate)
+app.command()(study.study)
 app.command()(report.report)
 app.command()(export.export)
 app.command("compare-backends")(compare_backends.compare_backends)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from wsi_pipeline.cli import evaluate_maps as maps
-from wsi_pipeline.cli import options
+from wsi_pipeline.cli import evaluate_sweep, options
 
 MODEL = Annotated[
     list[str] | None,
@@ -83,6 +83,9 @@ def evaluate(
     shortcut: SHORTCUT = "none",
     tta: TTA = "none",
     ensemble: ENSEMBLE = None,
+    sweep: evaluate_sweep.SWEEP = None,
+    apply_at: evaluate_sweep.APPLY_AT = "source",
+    keep_logits: evaluate_sweep.KEEP_LOGITS = False,
     device: DEVICE = None,
     workers: WORKERS = None,
     heat_maps: maps.HEAT_MAPS = None,
@@ -112,6 +115,21 @@ def evaluate(
     drawn = maps.MapFlags(heat_maps=heat_maps, cam=cam, collage=collage, slides=slides)
     question = Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut)
     work = make_config(WorkConfig, options.given(device=device, workers=workers))
+    if sweep:
+        evaluate_sweep.evaluate_sweep(
+            run,
+            model or ["model"],
+            question,
+            sweeps=sweep,
+            apply_at=apply_at,
+            keep_logits=keep_logits,
+            work=work,
+            overwrite=overwrite,
+            json=json,
+            quiet=quiet,
+        )
+        if not drawn.any:
+            return
     is_first = this_world().rank == 0
     try:
         with ask_progress(quiet=quiet or not is_first) as observer:

@@ -48,6 +48,11 @@ class MapFlags:
     collage: bool
     slides: str | None
 
+    @property
+    def any(self) -> bool:
+        """Whether there is something to draw."""
+        return bool(self.heat_maps or self.cam or self.collage)
+
 
 def draw_maps(
     run: str,

@@ -11,7 +11,7 @@ from math import comb
 from typing import TypeAlias
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from wsi_pipeline.randomness import generator
 from wsi_pipeline.train.metrics import Floats
@@ -73,13 +73,16 @@ def replicated(
     return Replicates(values=joined, patients=patients)
 
 
-def interval_of(values: Floats, patients: int, *, level: float = LEVEL) -> Interval:
+def interval_of(
+    values: Floats, patients: int, *, effective: float | None = None, level: float = LEVEL
+) -> Interval:
     """Return the interval of a score by its draws.
 
     The percentile interval is too short for few patients: draws of n patients vary as if the variance were
     over n, not n - 1, and a normal quantile stands where Student's t belongs. Both are made good by reading
     the percentiles further out, at the normal probability of ``-sqrt(n / (n - 1)) t`` (Hesterberg, What
-    teachers should know about the bootstrap, 2015). docs/concepts/statistics.md says what was measured.
+    teachers should know about the bootstrap, 2015), where n is the effective number of patients.
+    docs/concepts/statistics.md says what was measured.
 
     Parameters
     ----------
@@ -87,31 +90,41 @@ def interval_of(values: Floats, patients: int, *, level: float = LEVEL) -> Inter
         Of the draws, ``(draws,)``; those that are NaN are left out, and counted in the note.
     patients
         How many were drawn from.
+    effective
+        What they count for, see ``effective_patients``; all of them by default.
     level
-        Probability that the interval holds the truth.
+        Probability that the interval is to hold the truth with.
     """
     if patients < 2:
         return Interval(low=None, high=None, note="1 patient: no interval")
     known = values[~np.isnan(values)]
+    lost = len(values) - len(known)
     if 2 * len(known) < len(values):
-        lost = len(values) - len(known)
-        return Interval(
-            low=None, high=None, note=f"no interval: {lost} of {len(values)} resamples lack a class"
-        )
-    tail = tail_of(patients, level=level)
+        note = f"no interval: {lost} of {len(values)} resamples lack what it counts"
+        return Interval(low=None, high=None, note=note)
+    tail = tail_of(patients if effective is None else effective, level=level)
     low, high = np.quantile(known, [tail, 1 - tail])
     notes = [few(patients)] if few(patients) else []
-    if len(known) < len(values):
-        notes.append(
-            f"{len(values) - len(known)} of {len(values)} resamples lack a class and are left out"
-        )
+    if lost:
+        notes.append(f"{lost} of {len(values)} resamples lack what it counts, and are left out")
     return Interval(low=float(low), high=float(high), note="; ".join(notes))
 
 
-def tail_of(patients: int, *, level: float) -> float:
-    """Return the share of draws that lie beyond either end; see ``interval_of``."""
-    student = stats.t.ppf((1 - level) / 2, patients - 1)
-    return float(stats.norm.cdf(student * np.sqrt(patients / (patients - 1))))
+def tail_of(patients: float, *, level: float) -> float:
+    """Return the share of draws that lie beyond either end; fewer than two patients count as two."""
+    n = max(patients, 2.0)
+    return float(special.ndtr(special.stdtrit(n - 1, (1 - level) / 2) * np.sqrt(n / (n - 1))))
+
+
+def effective_patients(weights: Floats) -> float:
+    """Return how many patients of equal weight vary as much as these (Kish, Survey Sampling, 1965).
+
+    >>> effective_patients(np.array([5.0, 5.0, 5.0]))
+    3.0
+    >>> round(effective_patients(np.array([98.0, 1.0, 1.0])), 3)
+    1.041
+    """
+    return float(weights.sum() ** 2 / max((weights**2).sum(), 1e-300))
 
 
 def few(patients: int) -> str:

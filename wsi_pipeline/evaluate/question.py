@@ -31,13 +31,15 @@ class Question:
     """Which tiles a network is asked for, and how."""
 
     part: Part = "test"
+    """Of the column that the network was trained by; ``all``: every readable tile."""
     on: str | Path | None = None
-    """Another run; the network's own if not given."""
+    """Another run, such as another centre's, which need not have labels; the network's own if not given."""
     where: str | None = None
-    """Further condition on tiles."""
+    """Further condition on tiles; that of the training holds in any case."""
     tta: Tta = "none"
+    """Views of each tile: as it is, ``flips`` (4) or ``d4`` (8); the logit is the mean of theirs."""
     shortcut: ShortcutRule = "none"
-    """Which of the model's own shares of a shortcut the tiles carry."""
+    """Which of the model's own shares of a shortcut the tiles carry; a column then says which do."""
 
     @property
     def name(self) -> str:

@@ -206,4 +206,4 @@ def _once(ranks: Ranks) -> float:
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from wsi_pipeline.evaluate.aggregate import Units
-from wsi_pipeline.evaluate.bootstrap import LEVEL, REPLICATES, interval_of, replicated
+from wsi_pipeline.evaluate.bootstrap import LEVEL, REPLICATES, Key, interval_of, replicated
+from wsi_pipeline.evaluate.holders import holders, holders_of
 from wsi_pipeline.evaluate.measures import (
     AFTER,
     VALIDATION,
@@ -23,7 +24,7 @@ from wsi_pipeline.evaluate.measures import (
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.schema import SCORE_COLUMNS
 from wsi_pipeline.tables import table_of_rows
-from wsi_pipeline.train.metrics import Ints
+from wsi_pipeline.train.metrics import Floats, Ints
 
 WITH_INTERVAL = ("scanner", "centre")
 WITHOUT_INTERVAL = ("patient_id", "slide_id")
@@ -141,14 +142,8 @@ def _measured(
     units = measure.of(tiles)
     one_group = np.zeros(len(units.slides), np.int64)
     values = values_of(units, measure, one_group, groups=1)
-    statistic, patients = statistic_of(units, measure, draws=asked.replicates)
-    counts = _counts(tiles, measure, units)
-    drawn: Mapping[Any, Any] = {}
-    if patients > 1 and asked.replicates:
-        found = replicated(
-            statistic, patients=patients, replicates=asked.replicates, seed=asked.seed
-        )
-        drawn = found.values
+    counts, held = _counts(tiles, measure, units), holders(units)
+    drawn = _drawn(units, measure, asked, patients=len(held))
     for (score, cutoff), value in values.items():
         row = {
             **_names(measure, by=by, group=group),
@@ -163,10 +158,19 @@ def _measured(
             notes.append(_LACKING)
         elif asked.replicates:
             draws = drawn.get((score, cutoff), np.zeros(0))
-            interval = interval_of(draws, patients, level=asked.level)
+            of = holders_of(held, score, tiles.judged.classes)
+            interval = interval_of(draws, len(held), effective=of.effective, level=asked.level)
             row |= {"low": interval.low, "high": interval.high}
-            notes.append(interval.note)
+            notes += [interval.note, of.note if len(held) > 1 else ""]
         yield {**row, "note": "; ".join(note for note in notes if note)}
+
+
+def _drawn(units: Units, measure: Measure, asked: Asked, *, patients: int) -> Mapping[Key, Floats]:
+    if patients < 2 or not asked.replicates:
+        return {}
+    statistic, _ = statistic_of(units, measure, draws=asked.replicates)
+    found = replicated(statistic, patients=patients, replicates=asked.replicates, seed=asked.seed)
+    return found.values
 
 
 def _names(measure: Measure, *, by: str, group: str) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Where sweeps of a model lie in its folder, and what their tables say that they are of. No torch."""
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ import pyarrow as pa
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.shift_config import Place, Sweep
 from wsi_pipeline.files import exists
-from wsi_pipeline.remote import absolute
 from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import read_table, table_metadata, write_table
 
@@ -28,7 +25,7 @@ class SweepFiles:
     folder: Path
     """``RUN/models/NAME/sweeps``."""
     stem: str
-    """Whose tiles: ``[OTHER-]PART``, and a digest where a condition chose among them."""
+    """Whose tiles, as tables of predictions are called."""
 
     def table(self, shift: str, place: Place) -> Path:
         """Return the table of one change: a row for each level."""
@@ -54,19 +51,6 @@ class SweepFiles:
         return self.folder / f"{self.stem}.parts"
 
 
-def stem_of(part: str, *, on: str | Path | None, where: str | None) -> str:
-    """Return what names of files begin with.
-
-    >>> stem_of("test", on="../B 2", where=None), stem_of("all", on=None, where="tile < 9")
-    ('B_2-test', 'all-7e9ff56d')
-    """
-    words = [] if on is None else [re.sub(r"[^A-Za-z0-9._-]+", "_", absolute(on).name)]
-    words.append(part)
-    if where:
-        words.append(hashlib.sha256(where.encode()).hexdigest()[:8])
-    return "-".join(words)
-
-
 def known_rows(path: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of a table that were asked for in the same way; none where there is no such table.
 
@@ -75,7 +59,7 @@ def known_rows(path: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     path
         The table.
     asked
-        What answers depend on; ``run`` is whose tiles they are of.
+        What answers depend on; ``run`` is whose tiles they are of, None of the model's own.
 
     Raises
     ------
@@ -86,10 +70,10 @@ def known_rows(path: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     table = read_table(path)
     before = json.loads(table_metadata(table).get(ASKED, "{}"))
-    if before.get("run", asked["run"]) != asked["run"]:
+    if before.get("run") != asked["run"]:
         raise ConfigError(
-            f"{path} is of tiles of {before['run']}; move it away before a sweep over {asked['run']}, which "
-            "has the same name"
+            f"{path} is of tiles of {before.get('run')}; move it away before a sweep over {asked['run']}, "
+            "which has the same name"
         )
     return table.to_pylist() if before == asked else []
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from wsi_pipeline.evaluate.shift_config import shift_of
-from wsi_pipeline.schema import CURVE_COLUMNS, SWEEP_COLUMNS
+from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS
 from wsi_pipeline.tables import table_of_rows
 from wsi_pipeline.train.metrics import Floats, judged, scores_of
 

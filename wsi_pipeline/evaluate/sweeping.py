@@ -4,51 +4,38 @@ What comes back is kept in pieces as it comes, so that a pass that is cut off go
 memory holds one piece however many tiles there are.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
-from io import BytesIO
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.augment.policy import resized
+from wsi_pipeline.evaluate.observer import AskObserver
+from wsi_pipeline.evaluate.part_files import Cut, stretches
 from wsi_pipeline.evaluate.shift_config import Place
 from wsi_pipeline.evaluate.shifts import sharpness, shifted
-from wsi_pipeline.files import exists, publish_bytes, read_bytes, remove_tree
+from wsi_pipeline.evaluate.sweep_answers import Heard, Question
+from wsi_pipeline.files import exists, names_below, publish_bytes, read_bytes, remove_tree
 from wsi_pipeline.loader.averaging import area_weights, averaged
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.decode import image_into
 from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.loader.tiles import TileLoader
+from wsi_pipeline.remote import is_remote
 from wsi_pipeline.train.config import TrainConfig
 from wsi_pipeline.train.learner import enough_memory
+from wsi_pipeline.train.looking import Ask
 from wsi_pipeline.train.model import Network
 from wsi_pipeline.train.peers import Peers
 
-Ask: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
-"""uint8 images, or prepared ones, to logits ``(B,)`` or ``(B, C)``."""
-
-Told: TypeAlias = Callable[[int, int], None]
-"""Is called with how many tiles are done, and of how many."""
-
 PIECE_TILES = 4096
 """Tiles of a piece, about."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One level of one change at one place; the clean level is the same of every change."""
-
-    apply_at: Place
-    shift: str = ""
-    """No change if empty."""
-    level: float = 0.0
 
 
 class Images:
@@ -132,86 +119,56 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """What networks said of some tiles, in order of their rows."""
-
-    rows: NDArray[np.int64]
-    """Of the loader."""
-    targets: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    sharpness: NDArray[np.float32]
-    """Variance of the Laplacian of what was changed, ``(questions, tiles)``."""
-    logits: Mapping[str, NDArray[np.float32]]
-    """By model, ``(questions, tiles)`` or ``(questions, tiles, C)``."""
-
-    def to_bytes(self) -> bytes:
-        """Return all of it as an .npz file."""
-        arrays = {name: getattr(self, name) for name in _PLACES}
-        arrays.update({f"{_LOGITS}{name}": each for name, each in self.logits.items()})
-        content = BytesIO()
-        np.savez(content, **{**arrays, "sharpness": self.sharpness})
-        return content.getvalue()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Return what ``to_bytes`` was asked of."""
-        with np.load(BytesIO(content)) as arrays:
-            return cls(
-                **{name: arrays[name] for name in (*_PLACES, "sharpness")},
-                logits={
-                    name.removeprefix(_LOGITS): arrays[name]
-                    for name in arrays.files
-                    if name.startswith(_LOGITS)
-                },
-            )
-
-
-_PLACES = ("rows", "targets", "weights")
-_LOGITS = "logits of "
-
-
 class Pieces:
-    """Answers in files of a folder, in order; they are those of one way of asking."""
+    """Answers in files of a folder, one for each piece of the tiles.
 
-    def __init__(self, folder: Path, asked: Mapping[str, Any]) -> None:
-        """Take the folder and what decides the answers; answers of anything else are removed."""
-        self._folder = folder
-        self._asked = json.dumps(asked, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    Those of other questions, networks or tiles are in another folder: they never mix.
+    """
 
-    def begin(self) -> int:
-        """Return how many pieces are there."""
-        about = self._folder / "asked.json"
-        if not exists(about) or read_bytes(about) != self._asked:
-            remove_tree(self._folder)
-            publish_bytes(about, self._asked)
-        count = 0
-        while exists(self._path(count)):
-            count += 1
-        return count
+    above: Path
+    key: str
+    """Digest of everything that changes an answer."""
+    cut: Cut
+
+    def begin(self) -> list[int]:
+        """Remove what others have left; return the numbers of the pieces that are not there.
+
+        Nobody else may be at work.
+        """
+        for name in _names(self.above):
+            if not name.startswith(".") and name != self.key:
+                remove_tree(self.above / name)
+        there = set(_names(self.above / self.key))
+        return [number for number in range(len(self.cut)) if self._path(number).name not in there]
 
     def add(self, number: int, heard: Heard) -> None:
         """Write a piece, whole or not at all."""
         publish_bytes(self._path(number), heard.to_bytes())
 
-    def joined(self, count: int) -> Heard:
+    def joined(self) -> Heard:
         """Return all of them as one."""
-        parts = [Heard.from_bytes(read_bytes(self._path(number))) for number in range(count)]
-        places = {name: np.concatenate([getattr(each, name) for each in parts]) for name in _PLACES}
-        return Heard(
-            **places,
-            sharpness=np.concatenate([each.sharpness for each in parts], axis=1),
-            logits={
-                name: np.concatenate([each.logits[name] for each in parts], axis=1)
-                for name in parts[0].logits
-            },
-        )
+        paths = [self._path(number) for number in range(len(self.cut))]
+        return Heard.joined([Heard.from_bytes(read_bytes(path)) for path in paths])
 
     def remove(self) -> None:
         """Remove them all."""
-        remove_tree(self._folder)
+        remove_tree(self.above / self.key)
+
+    def forget(self) -> None:
+        """Remove the empty folders around them, once nobody holds a lease in them."""
+        if is_remote(self.above):
+            return
+        for folder in (self.above / ".state" / "leases", self.above / ".state", self.above):
+            with suppress(OSError):  # somebody has begun again meanwhile, or pieces are left
+                folder.rmdir()
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:06d}.npz"
+        return self.above / self.key / f"{number:06d}.npz"
+
+
+def sweep_cut(tiles: int, batch_size: int) -> Cut:
+    """Return how tiles are cut into pieces of whole batches."""
+    return Cut(tiles=tiles, batch_size=batch_size, batches=max(1, PIECE_TILES // batch_size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,44 +182,56 @@ class Pass:
     config: TrainConfig
     """Of one of them; says what to lower where memory is too little."""
     peers: Peers
-    told: Told
+    observer: AskObserver
 
-    def heard(self, loader: TileDataLoader, pieces: Pieces) -> Heard:
-        """Return the answers for all tiles; those that are there from an earlier pass are not asked again.
+    def ask(self, loader: TileDataLoader, pieces: Pieces) -> None:
+        """Write the pieces that are not there yet, each rank its share.
+
+        A batch is asked whole by one rank, so that logits have the same last digits however many there are.
+
+        Parameters
+        ----------
+        loader
+            Unshuffled, of all tiles, whatever rank this is.
 
         Raises
         ------
         TrainError
             The device has too little memory, or another rank has ended.
         """
-        tiles = loader.loader
-        size = max(1, PIECE_TILES // tiles.config.batch_size)
-        count = -(-len(tiles) // size)
-        done = self.peers.word_of_first(pieces.begin() if self.peers.is_first else 0)
-        loader.set_epoch(0)
-        tiles.batch = min(len(tiles), done * size)
-        with closing(iter(loader)) as batches:  # type: ignore[type-var]
-            for number in range(done, count):
-                heard = self._piece(islice(batches, size))
-                if self.peers.is_first:
-                    pieces.add(number, heard)
-                asked = (number + 1) * size * tiles.config.batch_size
-                self.told(min(len(tiles.rows), asked), len(tiles.rows))
-        self.peers.most(0)  # the first has written
-        return pieces.joined(count)
+        missing = self.peers.word_of_first(pieces.begin() if self.peers.is_first else None)
+        share = missing[self.peers.world.share(len(missing))]
+        tiles = {number: _length(pieces.cut.rows(number)) for number in missing}
+        there = pieces.cut.tiles - sum(tiles.values())
+        self.observer.on_begin(list(self.asks), sum(tiles[number] for number in share), there=there)
+        with closing(self._pieces(loader, share, pieces.cut)) as made:
+            for _ in range(-(-len(missing) // self.peers.world.ranks)):
+                if (piece := next(made, None)) is not None:
+                    pieces.add(*piece)
+                    self.observer.on_tiles(tiles[piece[0]])
+                self.peers.most(0)  # one that has ended is noticed here, and none waits for long
 
-    def _piece(self, batches: Iterable[TensorBatch]) -> Heard:
+    def _pieces(
+        self, loader: TileDataLoader, numbers: Sequence[int], cut: Cut
+    ) -> Generator[tuple[int, Heard]]:
+        for stretch in stretches(list(numbers)):
+            loader.set_epoch(0, cut.first_batch(stretch[0]))
+            with closing(iter(loader)) as batches:
+                for number in stretch:
+                    yield number, self._piece(islice(batches, cut.batches), cut.rows(number))
+
+    def _piece(self, batches: Iterable[TensorBatch], rows: slice) -> Heard:
         with torch.inference_mode(), enough_memory(self.config):
             found = [self._of(batch) for batch in batches]
-        own = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-        gathered = self.peers.gather(own)  # the tile is the first axis of each
-        kept = np.flatnonzero(gathered["rows"] >= 0)
-        order = kept[np.argsort(gathered["rows"][kept], kind="stable")]
-        whole = {name: each[order] for name, each in gathered.items()}
+        whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        kept = whole["rows"] >= 0
+        if not np.array_equal(whole["rows"][kept], np.arange(rows.start, rows.stop)):
+            raise RuntimeError(f"tiles {rows}: the loader gave others")
         return Heard(
-            **{name: whole[name] for name in _PLACES},
-            sharpness=whole["sharpness"].T,
-            logits={name: np.swapaxes(whole[f"{_LOGITS}{name}"], 0, 1) for name in self.asks},
+            sharpness=whole["sharpness"][kept].T,
+            logits={
+                name: np.swapaxes(whole[f"logits of {name}"][kept], 0, 1) for name in self.asks
+            },
         )
 
     def _of(self, batch: TensorBatch) -> dict[str, NDArray[Any]]:
@@ -273,21 +242,15 @@ class Pass:
             sharp.append(sharpness_of)
             for name, ask in self.asks.items():
                 logits[name].append(ask(given).float())
-        stacked = {f"{_LOGITS}{name}": torch.stack(each, dim=1) for name, each in logits.items()}
+        stacked = {f"logits of {name}": torch.stack(each, dim=1) for name, each in logits.items()}
         stacked["sharpness"] = torch.stack(sharp, dim=1).float()
-        return {
-            **{name: each.cpu().numpy() for name, each in stacked.items()},
-            "rows": batch.rows.cpu().numpy(),
-            "weights": batch.weights.cpu().numpy(),
-            "targets": _targets(batch),
-        }
+        told = {name: each.cpu().numpy() for name, each in stacked.items()}
+        return {**told, "rows": batch.rows.cpu().numpy()}
 
 
-def _targets(batch: TensorBatch) -> NDArray[np.int64]:
-    given = torch.full_like(batch.rows, -1) if batch.targets is None else batch.targets
-    return np.asarray(given.cpu().numpy(), np.int64)
+def _names(folder: Path) -> list[str]:
+    return names_below(folder) if exists(folder) else []
 
 
-def said_of(questions: Iterable[Question]) -> list[dict[str, Any]]:
-    """Return questions as JSON has them."""
-    return [asdict(each) for each in questions]
+def _length(rows: slice) -> int:
+    return int(rows.stop - rows.start)

@@ -141,4 +141,4 @@ def _mean(values: Floats, needed: NDArray[np.bool_] | None) -> Floats:
 
 def _share(part: Floats, whole: Floats) -> Floats:
     whole = np.broadcast_to(whole, part.shape)
-    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

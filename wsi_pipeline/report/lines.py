@@ -1,5 +1,8 @@
 """Lines over two axes as SVG: what a training came to, epoch by epoch, and what its numbers mean."""
 
+from collections.abc import Mapping
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,31 +11,36 @@ from wsi_pipeline.report.html import element, escaped
 from wsi_pipeline.report.parts import Lines
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 46
+_MARK_PX = 9
+
+Floats: TypeAlias = NDArray[np.float64]
+Ends: TypeAlias = tuple[float, float]
 
 
 def lines_svg(lines: Lines) -> str:
     """Return a figure of lines with numbers along both axes and its key below."""
-    names = {name: place for place, name in enumerate(list(lines.series)[:MOST_CURVES])}
+    every = [*lines.series, *lines.right]
+    names = {name: place for place, name in enumerate(every[:MOST_CURVES])}
+    shown = [name if name in lines.series else f"{name} (right)" for name in names]
     frame = _Frame(lines)
-    drawn = "".join(
-        element(
-            "path",
-            "",
-            class_=f"curve curve-{place}",
-            stroke_linecap="round",  # a single point is a dot
-            d=frame.path(*lines.series[name]),
-        )
-        for name, place in names.items()
+    inside = (
+        element("title", escaped(_said(lines, shown))),
+        frame.axes(),
+        frame.guide(),
+        "".join(frame.band(name, place) for name, place in names.items() if name in lines.bands),
+        "".join(frame.line(name, place) for name, place in names.items()),
+        "".join(frame.mark(name, place) for name, place in names.items() if name in lines.marks),
     )
-    said = f"{lines.title}: {lines.y_label} by {lines.x_label} for {', '.join(names)}"
     svg = element(
-        "svg",
-        f"<title>{escaped(said)}</title>{frame.axes()}{frame.guide()}{drawn}",
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="img",
-        class_="curves",
+        "svg", "".join(inside), viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="curves"
     )
-    return figure_of(svg, names, left_out=len(lines.series) - len(names))
+    key = dict(zip(shown, names.values(), strict=True))
+    return figure_of(svg, key, left_out=len(every) - len(names))
+
+
+def _said(lines: Lines, names: list[str]) -> str:
+    right = f", on the right {lines.right_label}," if lines.right else ""
+    return f"{lines.title}: {lines.y_label}{right} by {lines.x_label} for {', '.join(names)}"
 
 
 class _Frame:
@@ -40,36 +48,77 @@ class _Frame:
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
-        self._x = _ends([xs for xs, _ in lines.series.values()], lines.x_range)
-        self._y = _ends([ys for _, ys in lines.series.values()], lines.y_range)
+        everything = {**lines.series, **lines.right}
+        self._x = _ends([xs for xs, _ in everything.values()], lines.x_range)
+        bands = [end for ends in lines.bands.values() for end in ends]
+        self._y = _ends([*_heights(lines.series), *bands], lines.y_range)
+        self._right = _ends(_heights(lines.right), None)
+        self._end_px = WIDTH - (_LEFT if lines.right else _RIGHT)
 
-    def path(self, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> str:
+    def line(self, name: str, place: int) -> str:
         """Return a line through all points that are numbers."""
-        known = np.isfinite(xs) & np.isfinite(ys)
+        lines = self._lines
+        is_left = name in lines.series
+        xs, ys = lines.series[name] if is_left else lines.right[name]
+        d = self._path(xs, ys, self._y if is_left else self._right)
+        class_ = f"curve curve-{place}"
+        return element("path", "", class_=class_, stroke_linecap="round", d=d)  # one point is a dot
+
+    def band(self, name: str, place: int) -> str:
+        """Return what lies between two ends, left out where there is none."""
+        xs, (lows, highs) = self._lines.series[name][0], self._lines.bands[name]
+        known = np.isfinite(xs) & np.isfinite(lows) & np.isfinite(highs)
         if not known.any():
-            return "M0,0"
-        x_px, y_px = self._across(xs[known]), self._down(ys[known])
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(x_px, y_px, strict=True))
-        return f"M{points}" if known.sum() > 1 else f"M{points}h0.1"
+            return ""
+        around = np.concatenate([xs[known], xs[known][::-1]])
+        edge = np.concatenate([lows[known], highs[known][::-1]])
+        inside = np.clip(edge, *self._y)
+        d = f"{self._path(around, inside, self._y)}Z"
+        return element("path", "", class_=f"band band-{place}", d=d)
+
+    def mark(self, name: str, place: int) -> str:
+        """Return a wedge on the axis, and a thin line up from it."""
+        x = float(self._across(np.array([self._lines.marks[name]]))[0])
+        base = HEIGHT - _BOTTOM
+        wedge = f"M{x:.1f} {base - _MARK_PX}l{_MARK_PX / 2} {_MARK_PX}h-{_MARK_PX}Z"
+        stem = f"M{x:.1f} {_TOP}V{base}"
+        return element("path", "", class_=f"curve thin curve-{place}", d=stem) + element(
+            "path", "", class_=f"mark mark-{place}", d=wedge
+        )
 
     def axes(self) -> str:
         """Return ticks with their numbers, and what they are of."""
         base, lines = HEIGHT - _BOTTOM, self._lines
-        xs, ys = (np.array(list(ticks_between(*ends, log=False))) for ends in (self._x, self._y))
+        xs = np.array(list(ticks_between(*self._x, log=False)))
         across = "".join(
             element("path", "", class_="tick", d=f"M{px:.1f} {_TOP}V{base + 5}")
             + element("text", f"{value:.6g}", x=f"{px:.1f}", y=base + 19, text_anchor="middle")
             for value, px in zip(xs, self._across(xs), strict=True)
             if not lines.x_whole or value == round(value)
         )
-        down = "".join(
-            element("path", "", class_="tick", d=f"M{_LEFT - 5} {px:.1f}H{WIDTH - _RIGHT}")
-            + element("text", f"{value:.6g}", x=_LEFT - 9, y=f"{px + 4:.1f}", text_anchor="end")
-            for value, px in zip(ys, self._down(ys), strict=True)
-        )
         text = f"{lines.y_label} by {lines.x_label}"
-        unit = element("text", escaped(text), x=WIDTH - _RIGHT, y=HEIGHT - 6, text_anchor="end")
-        return across + down + unit
+        if lines.right:
+            text = f"left: {text}; right: {lines.right_label}"
+        unit = element("text", escaped(text), x=self._end_px, y=HEIGHT - 6, text_anchor="end")
+        return across + self._numbers_left() + self._numbers_right() + unit
+
+    def _numbers_left(self) -> str:
+        ys = np.array(list(ticks_between(*self._y, log=False)))
+        return "".join(
+            element("path", "", class_="tick", d=f"M{_LEFT - 5} {px:.1f}H{self._end_px}")
+            + element("text", f"{value:.6g}", x=_LEFT - 9, y=f"{px + 4:.1f}", text_anchor="end")
+            for value, px in zip(ys, _down(ys, self._y), strict=True)
+        )
+
+    def _numbers_right(self) -> str:
+        if not self._lines.right:
+            return ""
+        ys = np.array(list(ticks_between(*self._right, log=False)))
+        return "".join(
+            element("path", "", class_="tick", d=f"M{self._end_px} {px:.1f}h5")
+            + element("text", f"{value:.6g}", x=self._end_px + 9, y=f"{px + 4:.1f}")
+            for value, px in zip(ys, _down(ys, self._right), strict=True)
+        )
 
     def guide(self) -> str:
         """Return the line that others are compared with."""
@@ -82,26 +131,35 @@ class _Frame:
                 return element("path", "", class_="axis", d=f"M{x:.1f} {_TOP}V{HEIGHT - _BOTTOM}")
             case None:
                 return ""
-        (x1, x2), (y1, y2) = self._across(np.array(ends)), self._down(np.array(ends))
+        (x1, x2), (y1, y2) = self._across(np.array(ends)), _down(np.array(ends), self._y)
         return element("path", "", class_="axis", d=f"M{x1:.1f},{y1:.1f} {x2:.1f},{y2:.1f}")
 
-    def _across(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _path(self, xs: Floats, ys: Floats, ends: Ends) -> str:
+        known = np.isfinite(xs) & np.isfinite(ys)
+        if not known.any():
+            return "M0,0"
+        x_px, y_px = self._across(xs[known]), _down(ys[known], ends)
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(x_px, y_px, strict=True))
+        return f"M{points}" if known.sum() > 1 else f"M{points}h0.1"
+
+    def _across(self, values: Floats) -> Floats:
         low, high = self._x
-        place: NDArray[np.float64] = _LEFT + (values - low) / (high - low) * (
-            WIDTH - _LEFT - _RIGHT
-        )
-        return place
-
-    def _down(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        low, high = self._y
-        height_px = HEIGHT - _TOP - _BOTTOM
-        place: NDArray[np.float64] = HEIGHT - _BOTTOM - (values - low) / (high - low) * height_px
+        place: Floats = _LEFT + (values - low) / (high - low) * (self._end_px - _LEFT)
         return place
 
 
-def _ends(
-    values: list[NDArray[np.float64]], given: tuple[float, float] | None
-) -> tuple[float, float]:
+def _heights(series: Mapping[str, tuple[Floats, Floats]]) -> list[Floats]:
+    return [ys for _, ys in series.values()]
+
+
+def _down(values: Floats, ends: Ends) -> Floats:
+    low, high = ends
+    height_px = HEIGHT - _TOP - _BOTTOM
+    place: Floats = HEIGHT - _BOTTOM - (values - low) / (high - low) * height_px
+    return place
+
+
+def _ends(values: list[Floats], given: Ends | None) -> Ends:
     """Return the ends of an axis: as given, or those of the values with nothing cut off."""
     if given is not None:
         return given

@@ -12,6 +12,7 @@ from wsi_pipeline.report.scales import Codes, Scale
 
 Cell: TypeAlias = str | int | float | bool | None
 Kind: TypeAlias = Literal["text", "number", "share", "bytes"]
+NoticeKind: TypeAlias = Literal["note", "warning", "good", "plain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +56,18 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """What the parts below are about."""
+
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """A sentence that must not be overlooked, or one that explains."""
 
     text: str
-    kind: Literal["note", "warning", "good", "plain"] = "note"
+    kind: NoticeKind = "note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +132,78 @@ class Lines:
     """Whether only whole numbers are marked along the axis."""
     guide: Literal["diagonal", "zero"] | None = None
     """A line to compare with: where both axes have the same value, or at 0 along the first."""
+    bands: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(
+        default_factory=dict
+    )
+    """Name of a line to the lower and upper ends around its points, ``(points,)`` each."""
+    marks: Mapping[str, float] = field(default_factory=dict)
+    """Name of a line to a place along the first axis, such as its mean."""
+    right: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(
+        default_factory=dict
+    )
+    """Further lines, by the numbers of an axis of their own on the right."""
+    right_label: str = ""
 
     def __post_init__(self) -> None:
-        for name, (xs, ys) in self.series.items():
+        for name, (xs, ys) in (*self.series.items(), *self.right.items()):
             if xs.shape != ys.shape:
                 raise ValueError(f"{name}: expected {xs.shape} values, got {ys.shape}")
+        for name, ends in self.bands.items():
+            if any(end.shape != self.series[name][0].shape for end in ends):
+                raise ValueError(f"{name}: expected as many ends of its band as it has points")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """Where things lie in a plane of square cells."""
+
+    name: str
+    share: NDArray[np.float64] = field(repr=False)
+    """Of them in each cell, ``(cells, cells)``: along the first axis, then along the second."""
+    mean: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planes:
+    """Planes side by side, with the same axes and the same shades; the diagonal is a boundary."""
+
+    title: str
+    x_label: str
+    y_label: str
+    edges: NDArray[np.float64]
+    """Of the cells along both axes, ``(cells + 1,)``."""
+    planes: tuple[Plane, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A number with the interval around it."""
+
+    name: str
+    value: float
+    low: float | None
+    """None where no interval can be said."""
+    high: float | None
+    points: tuple[float, ...] = ()
+    """What it is the mean of, where these are few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Numbers with intervals, one below the other, over one axis."""
+
+    title: str
+    x_label: str
+    rows: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Files beside the page."""
+
+    title: str
+    items: tuple[tuple[str, str], ...]
+    """What is shown, and the path from the page's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +231,10 @@ class Maps:
     """As ``maps.packed`` gives them."""
 
 
-Part: TypeAlias = Table | Beside | Facts | Notice | Todo | Collage | Curves | Lines | Maps
+Figure: TypeAlias = Curves | Lines | Planes | Ranges
+"""What is drawn with a heading."""
+
+Part: TypeAlias = Table | Beside | Facts | Heading | Notice | Todo | Collage | Links | Maps | Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

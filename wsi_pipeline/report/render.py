@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib import resources
 from string import Template
+from urllib.parse import quote
 
 from wsi_pipeline.report.figures import curves_svg
 from wsi_pipeline.report.html import (
@@ -23,15 +24,22 @@ from wsi_pipeline.report.parts import (
     Curves,
     Facts,
     Field,
+    Figure,
+    Heading,
     Lines,
+    Links,
     Maps,
     Notice,
     Page,
     Part,
+    Planes,
+    Ranges,
     Section,
     Table,
     Todo,
 )
+from wsi_pipeline.report.planes import planes_svg
+from wsi_pipeline.report.ranges import ranges_svg
 
 FIRST_ROWS = 25
 """Rows of a table that are there without the page's script."""
@@ -81,7 +89,7 @@ def _section(section: Section) -> str:
 
 def _part(part: Part) -> str:
     match part:
-        case Facts() | Notice() | Todo():
+        case Facts() | Heading() | Notice() | Todo() | Links():
             return _said(part)
         case Table():
             return _table(part)
@@ -89,22 +97,44 @@ def _part(part: Part) -> str:
             return _collage(part)
         case Beside():
             return element("div", "".join(map(_table, part.tables)), class_="beside")
-        case Curves() | Lines():
-            drawn = curves_svg(part) if isinstance(part, Curves) else lines_svg(part)
-            return element("h3", escaped(part.title)) + drawn
+        case Curves() | Lines() | Planes() | Ranges():
+            return element("h3", escaped(part.title)) + _drawn(part)
         case Maps():
             return element("div", "", id="maps") + data_script("maps-data", described(part))
 
 
-def _said(part: Facts | Notice | Todo) -> str:
+def _drawn(figure: Figure) -> str:
+    match figure:
+        case Curves():
+            return curves_svg(figure)
+        case Lines():
+            return lines_svg(figure)
+        case Planes():
+            return planes_svg(figure)
+        case Ranges():
+            return ranges_svg(figure)
+
+
+def _said(part: Facts | Heading | Notice | Todo | Links) -> str:
     match part:
         case Facts():
             return _facts(part)
+        case Heading():
+            return element("h3", escaped(part.title), class_="chapter")
         case Notice():
             return element("p", escaped(part.text), class_=f"notice {part.kind}")
         case Todo():
             command = element("code", escaped(part.command))
             return element("p", f"{escaped(part.text)} {command}", class_="todo")
+        case Links():
+            return element("h3", escaped(part.title)) + _links(part)
+
+
+def _links(links: Links) -> str:
+    items = (
+        element("li", element("a", escaped(text), href=quote(path))) for text, path in links.items
+    )
+    return element("ul", "".join(items), class_="files")
 
 
 def _facts(facts: Facts) -> str:

@@ -17,6 +17,7 @@ from wsi_pipeline.report.settings import ReportConfig
 from wsi_pipeline.schema import STAGE_COLUMNS
 from wsi_pipeline.stages.columns import read_summary
 from wsi_pipeline.stages.report_cohort import Cohort
+from wsi_pipeline.stages.report_evaluations import evaluations
 from wsi_pipeline.stages.report_models import models
 from wsi_pipeline.stages.report_pictures import collages, slide_maps
 from wsi_pipeline.stages.report_sections import (
@@ -152,14 +153,14 @@ def _page(
             sections=(*before, maps, *after),
         )
 
-    trained = models(run)
+    trained = (models(run), evaluations(run, known.cohort.by_slide("patient_id")))
     after = (
         _extremes(run, known, config),
         spread(known, config.groups),
         labels_and_splits(known),
         quality(known),
         leakage(known),
-        *(() if trained is None else (trained,)),
+        *(section for section in trained if section is not None),
         settings(known),
     )
     empty = Section(name="tiles", title="Tiles on slides", parts=())

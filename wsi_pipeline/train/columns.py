@@ -47,6 +47,12 @@ CLASS_COLUMNS = columns_of(
     ("loss_TERM", pa.float64(), "A term of the loss"),
     ("recall_CLASS", pa.float64(), "Share of the class's tiles that are found"),
     (
+        "auroc_worst",
+        pa.float64(),
+        "Only with a shortcut: the lowest of four AUROCs, of the second class's tiles with it or without "
+        "against the first's; null where one of these groups is empty",
+    ),
+    (
         "calibration_weight",
         _LIST,
         "Weight of the tiles in each of 15 bins of probability: of the second of two "

@@ -53,7 +53,7 @@ class History:
         Parameters
         ----------
         rows
-            Values by columns of ``schema.TRAINING_COLUMNS`` and ``schema.CLASS_COLUMNS``; None is null, and
+            Values by columns of ``columns.TRAINING_COLUMNS`` and ``columns.CLASS_COLUMNS``; None is null, and
             so is what is left out.
 
         Raises

@@ -21,9 +21,10 @@ from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.tables import write_table
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import Learner, enough_memory
-from wsi_pipeline.train.metrics import evaluation
+from wsi_pipeline.train.metrics import evaluation, judged
 from wsi_pipeline.train.peers import Peers
 from wsi_pipeline.train.prediction_table import SHORTCUT, answer_columns, answer_metadata
+from wsi_pipeline.train.shortcut_scores import worst_auroc
 from wsi_pipeline.train.shortcuts import put_into
 
 Ask: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
@@ -184,7 +185,12 @@ def _collected(told: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, ND
 
 
 def row_of(
-    found: Answers, learner: Learner, classes: tuple[str, ...], place: Mapping[str, Any]
+    found: Answers,
+    learner: Learner,
+    classes: tuple[str, ...],
+    place: Mapping[str, Any],
+    *,
+    shortcut: Shortcut | None = None,
 ) -> dict[str, Any]:
     """Return the row of metrics.parquet of a part: terms of the loss over all its tiles, and scores.
 
@@ -201,11 +207,22 @@ def row_of(
         "kind": "epoch",
         **place,
         **scored,
+        **_against(found, classes, shortcut),
         "loss": sum(values.values()),
         **{f"loss_{name}": value for name, value in values.items()},
         "seconds": found.seconds,
         "tiles_per_s": len(found.rows) / max(found.seconds, 1e-9),
     }
+
+
+def _against(
+    found: Answers, classes: tuple[str, ...], shortcut: Shortcut | None
+) -> dict[str, float | None]:
+    """Return what only tiles that carry a shortcut tell."""
+    if shortcut is None:
+        return {}
+    tiles = judged(found.logits, found.targets, found.weights, classes=classes)
+    return {"auroc_worst": worst_auroc(tiles, shortcut.carries[found.rows[found.weights > 0]])}
 
 
 def write_logits(

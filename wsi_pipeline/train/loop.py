@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 from wsi_pipeline.augment.shortcut import Shortcut
 from wsi_pipeline.errors import ConfigError, OutputError
 from wsi_pipeline.loader.dataset import TileDataLoader
-from wsi_pipeline.loader.rows import Rows
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.train.checkpoint import read_checkpoint, write_checkpoint
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
@@ -110,9 +109,10 @@ class Running:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.best = Best(patience=job.config.patience)
-        self.batches = self._loader(job.parts.train)
-        self._validation = self._loader(job.parts.validation)
-        self._probe = None if job.parts.probe is None else self._loader(job.parts.probe)
+        self._shortcuts = _shortcuts(job)
+        self.batches = self._loader(job.parts.train, TRAIN)
+        self._validation = self._loader(job.parts.validation, VALIDATION)
+        self._probe = None if job.parts.probe is None else self._loader(job.parts.probe, PROBE)
         self.steps = job.config.epochs * len(self.batches)
         state = job.peers.word_of_first(
             read_checkpoint(job.directory.last) if job.peers.is_first else None
@@ -191,14 +191,13 @@ class Running:
         for part, found in seen.items():
             loader = self._validation if part == VALIDATION else self._probe
             if loader is not None:
-                rows = loader.loader.rows
                 write_logits(
                     job.directory.logits(_named(part)),
                     found,
-                    rows,
+                    loader.loader.rows,
                     classes=job.parts.classes,
                     epoch=self.best.epoch,
-                    shortcut=self._shortcut(rows),
+                    shortcut=self._shortcuts[part],
                 )
 
     def end_epoch(self, rows: Sequence[Row]) -> None:
@@ -238,15 +237,24 @@ class Running:
     def _rows(self, seen: Mapping[str, Answers], epoch: int) -> Iterator[dict[str, Any]]:
         for part, found in seen.items():
             place = {"part": _named(part), "epoch": epoch, "step": self.learner.step}
-            yield row_of(found, self.learner, self.job.parts.classes, place)
+            classes, shortcut = self.job.parts.classes, self._shortcuts[part]
+            yield row_of(found, self.learner, classes, place, shortcut=shortcut)
 
-    def _loader(self, tiles: TileLoader) -> TileDataLoader:
-        shortcut = self._shortcut(tiles.rows)
+    def _loader(self, tiles: TileLoader, part: str) -> TileDataLoader:
+        shortcut = self._shortcuts[part]
         return batches_on(self.job.peers.device, tiles, self.job.work, shortcut=shortcut)
 
-    def _shortcut(self, rows: Rows) -> Shortcut | None:
-        config, classes = self.job.config, self.job.parts.classes
-        return shortcut_on(rows, config.shortcut, "train", target=config.target, classes=classes)
+
+def _shortcuts(job: Job) -> dict[str, Shortcut | None]:
+    """Return what tiles of each part carry; the probe's rows are those of the train part."""
+    config, parts = job.config, job.parts
+    train, validation = (
+        shortcut_on(
+            tiles.rows, config.shortcut, "train", target=config.target, classes=parts.classes
+        )
+        for tiles in (parts.train, parts.validation)
+    )
+    return {TRAIN: train, PROBE: train, VALIDATION: validation}
 
 
 def _check_settings(job: Job, state: Mapping[str, Any]) -> None:

@@ -20,11 +20,16 @@ from wsi_pipeline.errors import ConfigError
 STUDY_GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """The study's S, of which it chose λ of spectral decoupling (arXiv 2103.17171, section 2.2)."""
 
-SCORES = {
+Score: TypeAlias = Literal[
+    "loss", "log_loss", "balanced_accuracy", "auroc", "auroc_worst", "brier", "ece"
+]
+
+SCORES: dict[Score, Literal["minimize", "maximize"]] = {
     "loss": "minimize",
     "log_loss": "minimize",
     "balanced_accuracy": "maximize",
     "auroc": "maximize",
+    "auroc_worst": "maximize",
     "brier": "minimize",
     "ece": "minimize",
 }
@@ -95,11 +100,14 @@ class TuneConfig(Config):
         "can be raised later.",
         json_schema_extra=_expected("a number of trials, 1 or more"),
     )
-    score: Literal["loss", "log_loss", "balanced_accuracy", "auroc", "brier", "ece"] = Field(
+    score: Score = Field(
         "balanced_accuracy",
         description="Score of the validation part by which trials are compared. `loss` holds the penalties, "
-        "so it compares no strengths of them.",
-        json_schema_extra=_expected("loss, log_loss, balanced_accuracy, auroc, brier or ece"),
+        "so it compares no strengths of them. Where tiles carry a shortcut, all but `auroc_worst` are the "
+        "better the more is made of it.",
+        json_schema_extra=_expected(
+            "loss, log_loss, balanced_accuracy, auroc, auroc_worst, brier or ece"
+        ),
     )
     split: Literal["validation"] = Field(
         "validation",

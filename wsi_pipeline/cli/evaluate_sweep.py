@@ -1,0 +1,142 @@
+"""``wsi-pipeline evaluate --sweep``: networks along graded changes of their tiles."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from wsi_pipeline.evaluate.question import Question
+    from wsi_pipeline.robustness import Swept
+    from wsi_pipeline.train.config import WorkConfig
+
+SWEEP = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="CHANGE[:LEVEL,LEVEL,...]",
+        help="Ask of tiles that are changed step by step instead: box_blur (n x n mean, 1 to 20), sharpen "
+        "(3 x 3 kernel, 0 to 1), jpeg, gamma, hed, resolution, noise, brightness, contrast, saturation, "
+        "box_blur_centred, sharpen_kernel. Several by giving it again; each tile is decoded once.",
+        show_default="none",
+    ),
+]
+APPLY_AT = Annotated[
+    Literal["source", "input", "both"],
+    typer.Option(
+        "--apply-at",
+        help="What --sweep changes: the stored tile at its full size, or the image of the network's size.",
+    ),
+]
+KEEP_LOGITS = Annotated[
+    bool,
+    typer.Option(
+        "--keep-logits", help="With --sweep, keep each tile's logits at every level as well."
+    ),
+]
+_SHOWN = ("balanced_accuracy", "auroc", "log_loss")
+
+
+def evaluate_sweep(
+    run: str,
+    models: list[str],
+    question: "Question",
+    *,
+    sweeps: list[str],
+    apply_at: Literal["source", "input", "both"],
+    keep_logits: bool,
+    work: "WorkConfig",
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Ask, and print scores by level.
+
+    Raises
+    ------
+    ConfigError
+        It is asked in views of tiles, or of tiles with a shortcut.
+    """
+    from wsi_pipeline.cli.ask_progress import ask_progress
+    from wsi_pipeline.errors import ConfigError
+    from wsi_pipeline.evaluate.shift_config import PLACES
+    from wsi_pipeline.loader.world import this_world
+    from wsi_pipeline.robustness import sweep
+    from wsi_pipeline.train.peers import PeerError
+
+    if question.tta != "none" or question.shortcut != "none":
+        raise ConfigError(
+            f"sweep: expected plain tiles, got tta {question.tta} and shortcut {question.shortcut}; "
+            "leave them out"
+        )
+    is_first = this_world().rank == 0
+    try:
+        with ask_progress(quiet=quiet or not is_first) as observer:
+            found = sweep(
+                run,
+                model=models,
+                sweeps=sweeps,
+                apply_at=PLACES if apply_at == "both" else apply_at,
+                part=question.part,
+                on=question.on,
+                where=question.where,
+                keep_logits=keep_logits,
+                overwrite=overwrite,
+                work=work,
+                observer=observer,
+            )
+    except PeerError as error:  # the rank that has ended says why
+        raise typer.Exit(1) from error
+    if is_first:
+        _show(found, json=json, quiet=quiet)
+
+
+def _show(found: "Swept", *, json: bool, quiet: bool) -> None:
+    from wsi_pipeline.cli import console
+    from wsi_pipeline.tables import read_table
+
+    curves = read_table(found.curves).to_pylist()
+    if json:
+        console.print_json(
+            {
+                "curves": curves,
+                "tables": {name: list(map(str, paths)) for name, paths in found.tables.items()},
+                "figures": list(map(str, found.figures)),
+                "notes": found.notes,
+            }
+        )
+    elif not quiet:
+        _say(curves, found.figures)
+    for text in found.notes:
+        console.complain(f"note: {text}")
+
+
+def _say(curves: list[dict[str, Any]], figures: tuple[Path, ...]) -> None:
+    from wsi_pipeline.cli import console
+
+    by_level: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in curves:
+        place = tuple(row[name] for name in ("arm", "shift", "apply_at", "level"))
+        by_level.setdefault(place, {"laplacian_var": row["laplacian_var"]})[row["score"]] = row
+    columns = ("model", "change", "at", "level", "Laplacian variance", *_SHOWN)
+    console.print_table(
+        columns,
+        [
+            (*place[:3], f"{place[3]:g}", f"{scores['laplacian_var']:.4g}", *_cells(scores))
+            for place, scores in by_level.items()
+        ],
+    )
+    for figure in figures:
+        console.say(f"drawn: {figure}")
+
+
+def _cells(scores: Mapping[str, Any]) -> list[str]:
+    return [_cell(scores[name]) for name in _SHOWN]
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if row["mean"] is None:
+        return "cannot be said"
+    spread = "" if row["std"] is None else f" ± {row['std']:.4f}"
+    return f"{row['mean']:.4f}{spread}"

@@ -1,0 +1,167 @@
+"""``wsi-pipeline study``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsi_pipeline.cli import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wsi_pipeline.study import PlannedUnit, StudyOutcome
+
+FILE = Annotated[
+    Path,
+    typer.Argument(metavar="STUDY.yaml", help="Arms, experiments and repeats.", show_default=False),
+]
+RUN = Annotated[
+    str,
+    typer.Option("--run", metavar="RUN", help="Whose tiles are trained on.", show_default=False),
+]
+OUT = Annotated[
+    str,
+    typer.Option(
+        "-o", "--out", metavar="OUT", help="Folder of tables, figures and page.", show_default=False
+    ),
+]
+EXTERNAL = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--external",
+        metavar="RUN2",
+        help="Another run, such as another centre's; once for each.",
+        show_default="none",
+    ),
+]
+ONLY = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="NAME",
+        help="An experiment of the file; once for each.",
+        show_default="all of them",
+    ),
+]
+REPEATS = Annotated[
+    int | None,
+    typer.Option(
+        "--repeats",
+        metavar="N",
+        min=1,
+        help="Trainings of every arm.",
+        show_default="the file's, or 5",
+    ),
+]
+PART = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="This job's share of the networks, for job arrays.",
+        show_default="1/1",
+    ),
+]
+DEVICE = Annotated[
+    str | None,
+    typer.Option(metavar="auto|cpu|cuda", help="Where networks run.", show_default="auto"),
+]
+
+
+def study(
+    file: FILE,
+    run: RUN,
+    out: OUT,
+    external: EXTERNAL = None,
+    only: ONLY = None,
+    repeats: REPEATS = None,
+    part: PART = None,
+    device: DEVICE = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show networks, steps and what is done; write nothing."),
+    ] = False,
+    json: options.JSON = False,
+    quiet: options.QUIET = False,
+    verbose: options.VERBOSE = False,
+) -> None:
+    """Train every arm of a study with every seed, ask what its experiments ask, and show what happened.
+
+    The same command goes on where one was cut off. Whoever finds every network done writes OUT/study.html,
+    tables and figures. Exit code 130 after a signal: a checkpoint of the last step was written before.
+    """
+    from wsi_pipeline.cli import console
+    from wsi_pipeline.config import RunConfig, make_config, read_yaml
+    from wsi_pipeline.evaluate.study_config import chosen, study_config, work_of
+
+    options.needs_extra("train", "torch", "timm")
+    flags = options.given(repeats=repeats)
+    asked = chosen(study_config({**read_yaml(file), **flags}, file.parent), only or [])
+    work = work_of(asked, options.given(device=device))
+    share = make_config(RunConfig, options.given(part=part)).part_of
+    console.set_up_logging(quiet=quiet, verbose=verbose)
+    from wsi_pipeline import study as studies
+    from wsi_pipeline.cli.train_table import train_progress
+
+    if dry_run:
+        units = studies.planned(run, asked, out=out, externals=external or (), work=work)
+        _show_plan(units, share, json=json, quiet=quiet)
+        return
+    with train_progress(quiet=quiet or json) as observer:
+        found = studies.study(
+            run, asked, out=out, externals=external or (), work=work, part=share, observer=observer
+        )
+    _show(found, json=json, quiet=quiet)
+    if found.stopped:
+        raise typer.Exit(130)
+
+
+def _show_plan(
+    units: "Sequence[PlannedUnit]", share: tuple[int, int], *, json: bool, quiet: bool
+) -> None:
+    from dataclasses import asdict
+
+    from wsi_pipeline.cli import console
+
+    part, parts = share
+    own = {unit.model for unit in units[part - 1 :: parts]}
+    if json:
+        models = [{**asdict(unit), "own": unit.model in own} for unit in units]
+        console.print_json({"models": models, "written": False})
+    elif not quiet:
+        names = ("model", "seed", "state", "questions", "tiles", "steps")
+        rows = [[getattr(unit, name) for name in names] for unit in units if unit.model in own]
+        console.print_table(names, rows)
+        left = [unit for unit in units if unit.model in own and unit.state != "done"]
+        steps = sum(unit.steps for unit in left if unit.state in ("to do", "begun"))
+        console.say(
+            f"{len(own)} of {len(units)} networks are this part's, {len(left)} of them not done; at most "
+            f"{steps:,} steps of training; nothing was written (--dry-run)"
+        )
+
+
+def _show(found: "StudyOutcome", *, json: bool, quiet: bool) -> None:
+    from dataclasses import asdict
+
+    from wsi_pipeline.cli import console
+
+    if json:
+        console.print_json(
+            {
+                "out": str(found.out),
+                "done": found.done,
+                "missing": found.missing,
+                "answers": [asdict(each) for each in found.answers],
+            }
+        )
+    elif not quiet:
+        for each in found.answers:
+            console.say(f"{each.experiment}: {each.text}")
+        if found.missing:
+            console.say(
+                f"{len(found.done)} networks are done, {len(found.missing)} are not, such as "
+                f"{found.missing[0]}; whoever finds all of them done writes tables, figures and page"
+            )
+        else:
+            console.say(f"all of it on one page: {found.out / 'study.html'}")

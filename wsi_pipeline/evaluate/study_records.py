@@ -1,0 +1,158 @@
+"""What each model of a study came to, one file each: processes of a job array meet nowhere else."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wsi_pipeline.errors import OutputError
+from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit
+from wsi_pipeline.evaluate.study_table import Measured
+from wsi_pipeline.files import publish_bytes, read_bytes
+
+Counts = Mapping[str, Sequence[float]]
+"""Weight of each class's logits in the bins of ``train.metrics.LOGIT_EDGES``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a network said of some tiles."""
+
+    tiles: str
+    scores: Mapping[str, float | None] = field(repr=False)
+    count: int
+    """Tiles that were asked and have a label."""
+    source: str
+    """File of the predictions or of the sweep, below the model's folder."""
+    notes: tuple[str, ...] = ()
+    logits: Counts = field(repr=False, default_factory=dict)
+    curve: tuple[Mapping[str, float | None], ...] = field(repr=False, default=())
+    """Of a sweep: level, laplacian_var and scores of each, in order of level."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A model that is trained, and what it has been asked so far."""
+
+    model: str
+    settings_digest: str
+    trained: str
+    """When its training began and ended: one that was trained anew has been asked nothing yet."""
+    classes: tuple[str, ...]
+    train_logits: Counts = field(repr=False)
+    """Of training tiles, unchanged, by the best weights; empty where there was no probe."""
+    answers: Mapping[str, tuple[Answered, ...]] = field(repr=False)
+    """By the digest of the question; a sweep has one for each shift."""
+
+    def lacks(self, unit: Unit) -> tuple[Question, ...]:
+        """Return the questions of a unit that have no answer, each once."""
+        lacking = {each.digest: each for each in unit.questions if each.digest not in self.answers}
+        return tuple(lacking.values())
+
+
+def record_path(out: Path, unit: Unit) -> Path:
+    """Return the file of a unit."""
+    return out / "units" / f"{unit.model}.json"
+
+
+def write_record(out: Path, unit: Unit, record: Record) -> None:
+    """Write what a model came to, whole or not at all."""
+    text = json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n"
+    publish_bytes(record_path(out, unit), text.encode())
+
+
+def read_record(out: Path, unit: Unit, *, trained: str | None) -> Record | None:
+    """Return what a model came to; None where there is nothing, or it is of a model trained otherwise.
+
+    Parameters
+    ----------
+    out
+        Of the study.
+    unit
+        Whose settings count.
+    trained
+        When the model that is there now was trained; None where none is trained to its end.
+
+    Raises
+    ------
+    OutputError
+        The file is damaged.
+    """
+    path = record_path(out, unit)
+    try:
+        content = json.loads(read_bytes(path))
+        answers = {name: tuple(map(_answered, each)) for name, each in content["answers"].items()}
+        classes = tuple(content["classes"])
+        record = Record(**{**content, "answers": answers, "classes": classes})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OutputError(
+            f"{path}: cannot be read ({error!r}); remove it and run the same command again"
+        ) from error
+    is_todays = (record.settings_digest, record.trained) == (unit.config.digest(), trained)
+    return record if is_todays else None
+
+
+def _answered(values: Mapping[str, Any]) -> Answered:
+    made = {**values, "notes": tuple(values["notes"]), "curve": tuple(values["curve"])}
+    return Answered(**made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An answer with who asked, and the arm and the seed of its network."""
+
+    experiment: str
+    arm: str
+    seed: int
+    record: Record
+    answer: Answered
+
+
+def told(plan: StudyPlan, records: Mapping[str, Record]) -> tuple[Told, ...]:
+    """Return every answer of a study: experiments, arms, seeds, and each network's answers in their order.
+
+    A model that several experiments share is told in each of them.
+
+    Parameters
+    ----------
+    plan
+        The study.
+    records
+        By model.
+    """
+    return tuple(_told(plan, records))
+
+
+def _told(plan: StudyPlan, records: Mapping[str, Record]) -> Iterator[Told]:
+    units = {unit.model: unit for unit in plan.units}
+    for experiment in plan.study.experiments:
+        for arm, models in plan.arms(experiment).items():
+            for unit, record in ((units[model], records[model]) for model in models):
+                for question in unit.questions:
+                    if question.experiment == experiment:
+                        for answer in record.answers[question.digest]:
+                            yield Told(
+                                experiment=experiment,
+                                arm=arm,
+                                seed=unit.seed,
+                                record=record,
+                                answer=answer,
+                            )
+
+
+def measured(answers: Sequence[Told]) -> tuple[Measured, ...]:
+    """Return the scores of answers, for tables."""
+    return tuple(
+        Measured(
+            experiment=each.experiment,
+            tiles=each.answer.tiles,
+            arm=each.arm,
+            model=each.record.model,
+            seed=each.seed,
+            scores=each.answer.scores,
+        )
+        for each in answers
+    )

@@ -1,0 +1,217 @@
+"""Scores of all repeats of a study as one table: spread over seeds, and each arm beside the reference. Pure.
+
+>>> rows = [Measured(experiment="e", tiles="test", arm=arm, model=f"{arm}-{seed}", seed=seed,
+...                  scores={"auroc": value + seed / 100})
+...         for arm, value in (("plain", 0.7), ("sd", 0.75)) for seed in range(3)]
+>>> plain, sd = summaries(rows, reference="plain")
+>>> f"{sd.mean:.2f}", f"{sd.against.mean:.2f}", sd.against.least_p
+('0.76', '0.05', 0.25)
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
+from wsi_pipeline.evaluate.study_config import SCORES, Paper
+from wsi_pipeline.tables import table_of_rows
+
+LEVEL = 0.95
+"""Of intervals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one network is worth on some tiles."""
+
+    experiment: str
+    tiles: str
+    arm: str
+    model: str
+    seed: int
+    scores: Mapping[str, float | None] = field(repr=False)
+    """None where a score cannot be said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Numbers of several repeats: how they lie, and where their mean may be."""
+
+    count: int
+    mean: float
+    std: float | None
+    """With n - 1; None of one number, as the ends are."""
+    low: float | None
+    high: float | None
+    """Of Student's t with n - 1 degrees of freedom, 95 %."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """An arm less the reference, seed by seed."""
+
+    spread: Spread
+    t: float | None
+    p: float | None
+    """Of the paired t test, two-sided; None where all differences are the same or there is one."""
+    least_p: float
+    """Two-sided p below which no test that permutes signs can come with so many pairs: 2 / 2^n, at most 1."""
+
+    @property
+    def mean(self) -> float:
+        """The mean difference."""
+        return self.spread.mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One score of one arm on some tiles."""
+
+    experiment: str
+    tiles: str
+    arm: str
+    score: str
+    spread: Spread
+    against: Against | None
+    """None of the reference itself, or where no seed is common to both."""
+    paper: tuple[float, float | None] | None
+    """Mean and standard deviation that the paper gives."""
+
+    @property
+    def mean(self) -> float:
+        """Over repeats."""
+        return self.spread.mean
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Return mean, standard deviation and interval of numbers that were drawn alike.
+
+    >>> spread_of([1.0, 2.0, 3.0]).std
+    1.0
+
+    Raises
+    ------
+    ValueError
+        There is no number.
+    """
+    if not values:
+        raise ValueError("values: expected at least one, got none")
+    numbers = np.asarray(values, np.float64)
+    mean, count = float(numbers.mean()), len(numbers)
+    if count == 1:
+        return Spread(count=1, mean=mean, std=None, low=None, high=None)
+    std = float(numbers.std(ddof=1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * std / count**0.5
+    return Spread(count=count, mean=mean, std=std, low=mean - half, high=mean + half)
+
+
+def against(ours: Mapping[int, float], reference: Mapping[int, float]) -> Against | None:
+    """Return the differences of the seeds that both have; None if there is none.
+
+    Repeats of one seed share order and random changes of their tiles, so that differences scatter less.
+
+    Parameters
+    ----------
+    ours, reference
+        Score by seed.
+    """
+    both = sorted(ours.keys() & reference.keys())
+    if not both:
+        return None
+    spread = spread_of([ours[seed] - reference[seed] for seed in both])
+    t = p = None
+    if spread.std:
+        t = spread.mean / (spread.std / spread.count**0.5)
+        p = 2 * float(stats.t.sf(abs(t), spread.count - 1))
+    return Against(spread=spread, t=t, p=p, least_p=min(1.0, 2 / 2**spread.count))
+
+
+def summaries(
+    measured: Sequence[Measured], *, reference: str, papers: Mapping[str, Paper] | None = None
+) -> tuple[Summary, ...]:
+    """Return every score of every arm over its repeats, in order of the first row of each.
+
+    Parameters
+    ----------
+    measured
+        A row for each network and tiles.
+    reference
+        Arm that the others are compared with.
+    papers
+        Numbers of the paper by experiment; they belong to its first tiles.
+    """
+    cells: dict[tuple[str, str, str], dict[int, Mapping[str, float | None]]] = {}
+    first: dict[str, str] = {}
+    for row in measured:
+        first.setdefault(row.experiment, row.tiles)
+        cells.setdefault((row.experiment, row.tiles, row.arm), {})[row.seed] = row.scores
+    found = []
+    for (experiment, tiles, arm), by_seed in cells.items():
+        others = {} if arm == reference else cells.get((experiment, tiles, reference), {})
+        given = (papers or {}).get(experiment, {}) if first[experiment] == tiles else {}
+        for score in _scores(by_seed):
+            values = _of(by_seed, score)
+            found.append(
+                Summary(
+                    experiment=experiment,
+                    tiles=tiles,
+                    arm=arm,
+                    score=score,
+                    spread=spread_of(list(values.values())),
+                    against=against(values, _of(others, score)),
+                    paper=given.get(arm, {}).get(score),
+                )
+            )
+    return tuple(found)
+
+
+def _scores(by_seed: Mapping[int, Mapping[str, float | None]]) -> list[str]:
+    """Return the scores that a repeat has, those of ``SCORES`` first and in their order."""
+    there = dict.fromkeys(
+        name for each in by_seed.values() for name, value in each.items() if value is not None
+    )
+    return [*(name for name in SCORES if name in there), *(n for n in there if n not in SCORES)]
+
+
+def _of(by_seed: Mapping[int, Mapping[str, float | None]], score: str) -> dict[int, float]:
+    known = {seed: each.get(score) for seed, each in sorted(by_seed.items())}
+    return {seed: value for seed, value in known.items() if value is not None}
+
+
+def summary_table(found: Sequence[Summary]) -> pa.Table:
+    """Return summaries as table2.parquet holds them."""
+    return table_of_rows(STUDY_COLUMNS, [_row(each) for each in found])
+
+
+def measured_table(measured: Sequence[Measured]) -> pa.Table:
+    """Return one row for each network, tiles and score."""
+    return table_of_rows(STUDY_SCORE_COLUMNS, list(_long(measured)))
+
+
+def _long(measured: Sequence[Measured]) -> Iterator[dict[str, Any]]:
+    for row in measured:
+        about = {
+            name: getattr(row, name) for name in ("experiment", "tiles", "arm", "model", "seed")
+        }
+        for score, value in row.scores.items():
+            yield {**about, "score": score, "value": value}
+
+
+def _row(each: Summary) -> dict[str, Any]:
+    mean, std = each.paper or (None, None)
+    row: dict[str, Any] = {
+        name: getattr(each, name) for name in ("experiment", "tiles", "arm", "score")
+    }
+    row |= {"repeats": each.spread.count, "mean": each.mean, "std": each.spread.std}
+    row |= {"low": each.spread.low, "high": each.spread.high}
+    row |= {"paper_mean": mean, "paper_std": std}
+    other = each.against
+    if other is not None:
+        row |= {"pairs": other.spread.count, "difference": other.mean}
+        row |= {"difference_low": other.spread.low, "difference_high": other.spread.high}
+        row |= {"t": other.t, "p": other.p, "least_p": other.least_p}
+    return row

@@ -1,0 +1,192 @@
+"""Figures of a study: sharpness by scanner, curves of sweeps, scores of arms, logits of classes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wsi_pipeline.evaluate.shift_config import shift_of
+from wsi_pipeline.evaluate.study_answer import word_of
+from wsi_pipeline.evaluate.study_plan import StudyPlan
+from wsi_pipeline.evaluate.study_records import Told
+from wsi_pipeline.evaluate.study_table import Summary
+from wsi_pipeline.labels.density import densities
+from wsi_pipeline.manifest import manifest_columns, read_manifest
+from wsi_pipeline.report.parts import Curves, Lines, Range, Ranges
+from wsi_pipeline.train.metrics import LOGIT_EDGES
+
+_MOST_VALUES = 400_000
+"""Tiles of a run whose sharpness is drawn, evenly spaced: sorting millions shows nothing more."""
+
+_CURVE_STEP = 4  # of 1024 places of a density
+_GROUPS = ("scanner", "centre")
+_MIDDLES = (LOGIT_EDGES[1:] + LOGIT_EDGES[:-1]) / 2
+_WIDTH = float(LOGIT_EDGES[1] - LOGIT_EDGES[0])
+
+Floats = NDArray[np.float64]
+
+
+def sharpness(plan: StudyPlan) -> Curves | None:
+    """Return how sharp tiles of every scanner of every run are, the paper's Figure 2; None without any.
+
+    A run whose tiles have no scanner is divided by centre, or is one curve.
+    """
+    values, groups = [], []
+    runs = {"": plan.run, **plan.externals}
+    for name, run in runs.items():
+        found = _sharpness_of(run, name if len(runs) > 1 else None)
+        values.append(found["laplacian_var"].to_numpy(np.float64))
+        groups.append(found["group"])
+    known = densities(np.concatenate(values), pd.concat(groups).astype(str).tolist(), log=True)
+    if not known.by_group:
+        return None
+    return Curves(
+        title="Sharpness of tiles by scanner",
+        unit="laplacian_var: variance of the Laplacian",
+        grid=known.grid[::_CURVE_STEP],
+        by_group={name: curve[::_CURVE_STEP] for name, curve in known.by_group.items()},
+        log=True,
+        groups=tuple(group.name for group in known.groups),
+    )
+
+
+def _sharpness_of(run: str, name: str | None) -> pd.DataFrame:
+    """Return laplacian_var and group of a run's tiles; ``name`` stands before the group."""
+    by = next((each for each in _GROUPS if each in manifest_columns(run)), None)
+    columns = ["laplacian_var", *([by] if by else [])]
+    table = read_manifest(run, columns=columns)
+    step = max(1, -(-table.num_rows // _MOST_VALUES))
+    tiles = table.to_pandas().iloc[::step]
+    own = tiles[by].astype(object).fillna("unknown").astype(str) if by else ""
+    before = "" if name is None else (name or "run")
+    between = ": " if before and by else ""
+    return pd.DataFrame(
+        {"laplacian_var": tiles["laplacian_var"], "group": before + between + own}
+        if by
+        else {"laplacian_var": tiles["laplacian_var"], "group": before or "run"}
+    )
+
+
+def curves(answers: Sequence[Told], *, score: str) -> dict[str, Lines]:
+    """Return a figure for each sweep: mean and standard deviation over repeats, sharpness on the right.
+
+    Parameters
+    ----------
+    answers
+        Of one experiment.
+    score
+        What is drawn.
+    """
+    shifts = dict.fromkeys(each.answer.tiles for each in answers if each.answer.curve)
+    return {
+        shift: _curve([each for each in answers if each.answer.tiles == shift], shift, score)
+        for shift in shifts
+    }
+
+
+def _curve(swept: Sequence[Told], shift: str, score: str) -> Lines:
+    first = swept[0].answer.curve
+    levels = _numbers(row["level"] for row in first)
+    series, bands = {}, {}
+    for arm in dict.fromkeys(each.arm for each in swept):
+        own = [each.answer.curve for each in swept if each.arm == arm]
+        values = np.array([_numbers(row[score] for row in each) for each in own])
+        mean, std = values.mean(axis=0), _std(values)
+        series[arm], bands[arm] = (levels, mean), (mean - std, mean + std)
+    return Lines(
+        title=f"{word_of(score)} by {shift}",
+        x_label=shift_of(shift).level,
+        y_label=word_of(score),
+        series=series,
+        bands=bands,
+        right={"sharpness": (levels, _numbers(row["laplacian_var"] for row in first))},
+        right_label="laplacian_var",
+    )
+
+
+def _std(values: Floats) -> Floats:
+    """Return the standard deviation over repeats, n - 1; 0 of one."""
+    if len(values) == 1:
+        return np.zeros(values.shape[1])
+    found: Floats = values.std(axis=0, ddof=1)
+    return found
+
+
+def _numbers(values: Iterator[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def arms(rows: Sequence[Summary], answers: Sequence[Told], *, score: str) -> dict[str, Ranges]:
+    """Return a figure for each kind of tiles: each arm's mean with its interval, a point for each repeat.
+
+    Parameters
+    ----------
+    rows, answers
+        Of one experiment.
+    score
+        What is drawn.
+    """
+    drawn = [row for row in rows if row.score == score]
+    return {
+        tiles: Ranges(
+            title=f"{word_of(score)} on {tiles}",
+            x_label=word_of(score),
+            rows=tuple(_range(row, answers) for row in drawn if row.tiles == tiles),
+        )
+        for tiles in dict.fromkeys(row.tiles for row in drawn)
+    }
+
+
+def _range(row: Summary, answers: Sequence[Told]) -> Range:
+    own = [each for each in answers if (each.arm, each.answer.tiles) == (row.arm, row.tiles)]
+    known = [each.answer.scores.get(row.score) for each in own]
+    return Range(
+        name=row.arm,
+        value=row.mean,
+        low=row.spread.low,
+        high=row.spread.high,
+        points=tuple(value for value in known if value is not None),
+    )
+
+
+def logits(answers: Sequence[Told]) -> Iterator[Lines]:
+    """Yield a figure for each arm and kind of tiles: logits of each class, of training tiles and of others.
+
+    Densities are means over repeats; a mark stands at each mean.
+    """
+    drawn = [each for each in answers if each.answer.logits]
+    for arm, tiles in dict.fromkeys((each.arm, each.answer.tiles) for each in drawn):
+        own = [each for each in drawn if (each.arm, each.answer.tiles) == (arm, tiles)]
+        learnt = {
+            name: [each.record.train_logits.get(name, ()) for each in own]
+            for name in own[0].record.classes
+        }
+        asked = {name: [each.answer.logits[name] for each in own] for name in learnt}
+        found = {f"{name}, train": _density(each) for name, each in learnt.items()}
+        found |= {f"{name}, {tiles}": _density(each) for name, each in asked.items()}
+        known = {name: each for name, each in found.items() if each is not None}
+        yield _logit_lines(f"{arm}: logits on {tiles}", known, own[0].record.classes)
+
+
+def _density(counts: Sequence[Sequence[float]]) -> Floats | None:
+    """Return the mean density of the repeats' counts; None where none has any."""
+    each = [np.asarray(one, np.float64) for one in counts if sum(one) > 0]
+    if not each:
+        return None
+    found: Floats = np.mean([one / one.sum() / _WIDTH for one in each], axis=0)
+    return found
+
+
+def _logit_lines(title: str, found: Mapping[str, Floats], classes: Sequence[str]) -> Lines:
+    held = np.flatnonzero(sum(found.values(), np.zeros(len(_MIDDLES))))
+    first, last = (max(0, held[0] - 2), held[-1] + 3) if held.size else (0, len(_MIDDLES))
+    binary = f"logit of {classes[1]} (above 0: said to be it)"
+    return Lines(
+        title=title,
+        x_label=binary if len(classes) == 2 else "logit of the own class less the largest other",
+        y_label="density",
+        series={name: (_MIDDLES[first:last], each[first:last]) for name, each in found.items()},
+        marks={name: float((each * _MIDDLES).sum() * _WIDTH) for name, each in found.items()},
+        guide="zero",
+    )

@@ -1,0 +1,305 @@
+"""Joins trainings, evaluations and sweeps to a study: every arm, every seed, every question, one page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from wsi_pipeline.errors import TrainError
+from wsi_pipeline.evaluate.shift_config import sweeps_of
+from wsi_pipeline.evaluate.study_answer import Answer
+from wsi_pipeline.evaluate.study_config import StudyConfig
+from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit, study_plan
+from wsi_pipeline.evaluate.study_records import Answered, Record, read_record, write_record
+from wsi_pipeline.evaluate.study_scores import mean_scores, study_scores, tile_scores
+from wsi_pipeline.evaluation import evaluate
+from wsi_pipeline.files import exists
+from wsi_pipeline.remote import absolute
+from wsi_pipeline.robustness import sweep
+from wsi_pipeline.stages.study_files import found_of, write_study
+from wsi_pipeline.tables import read_table
+from wsi_pipeline.train.config import WorkConfig
+from wsi_pipeline.train.metrics_table import read_history
+from wsi_pipeline.train.model_directory import ModelDirectory, model_directory, read_train_json
+from wsi_pipeline.train.observer import TrainObserver
+from wsi_pipeline.train.peers import together
+from wsi_pipeline.training import TrainOutcome, train
+from wsi_pipeline.training import plan as plan_training
+
+State = Literal["done", "trained", "begun", "to do"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyOutcome:
+    """What a command has done of a study."""
+
+    out: Path
+    done: tuple[str, ...]
+    """Models that are trained and asked."""
+    missing: tuple[str, ...]
+    """Models that are not: another part's, or this one was stopped."""
+    stopped: bool
+    answers: tuple[Answer, ...]
+    """None before every model is done: then tables, figures and the page are written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedUnit:
+    """What would be done for one model."""
+
+    model: str
+    seed: int
+    state: State
+    questions: int
+    steps: int
+    """Of its training, at the most."""
+    tiles: int
+    """That it learns from in an epoch."""
+
+
+def study(  # noqa: PLR0913  as for train
+    run: str | Path,
+    config: StudyConfig,
+    *,
+    out: str | Path,
+    externals: Sequence[str] = (),
+    work: WorkConfig | None = None,
+    part: tuple[int, int] = (1, 1),
+    observer: TrainObserver | None = None,
+) -> StudyOutcome:
+    """Train every arm with every seed, ask what the experiments ask, and write tables, figures and a page.
+
+    Everything is gone on with where it was cut off. Jobs that share the work take a part each; whoever finds
+    every model done writes the results, which are the same whoever it is.
+
+    Parameters
+    ----------
+    run
+        Whose tiles are trained on; its models are ``RUN/models/NAME.ARM-SEED``.
+    config
+        What is asked.
+    out
+        Folder of the results.
+    externals
+        Other runs.
+    work
+        How networks are trained and asked.
+    part
+        I of N: every N-th model, beginning with number I.
+    observer
+        Is told of trainings as they go on.
+
+    Raises
+    ------
+    ConfigError
+        As for ``train``, ``evaluate`` and ``sweep``, or the study lacks a run.
+    TrainError
+        A training has failed; one process has done the others nevertheless, several ranks end with it.
+    """
+    work = work or WorkConfig()
+    plan, folder = study_plan(config, str(run), externals), absolute(out)
+    failed: list[str] = []
+    stopped = False
+    with together(work.device) as peers:  # once for all: ranks that have parted do not meet again
+        for unit in plan.share(*part):
+            if stopped or peers.word_of_first(_is_done(plan, unit, folder)):
+                continue
+            try:
+                record = _carried_out(plan, unit, folder, work, observer)
+            except TrainError as error:
+                if peers.world.ranks > 1:  # the others still wait in this one, not in the next
+                    raise
+                failed.append(f"{unit.model}: {error}")
+                continue
+            stopped = record is None
+            if record is not None and peers.is_first:
+                write_record(folder, unit, record)
+        answers = _written(plan, folder) if peers.is_first and not stopped else ()
+    if failed:
+        raise TrainError(f"{len(failed)} models of the study have failed: {'; '.join(failed)}")
+    done = tuple(unit.model for unit in plan.units if _is_done(plan, unit, folder))
+    missing = tuple(unit.model for unit in plan.units if unit.model not in done)
+    return StudyOutcome(out=folder, done=done, missing=missing, stopped=stopped, answers=answers)
+
+
+def planned(
+    run: str | Path,
+    config: StudyConfig,
+    *,
+    out: str | Path,
+    externals: Sequence[str] = (),
+    work: WorkConfig | None = None,
+) -> tuple[PlannedUnit, ...]:
+    """Return what would be done for every model; nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        As for ``study``, as far as that shows before anything is trained.
+    """
+    plan, folder = study_plan(config, str(run), externals), absolute(out)
+    sizes: dict[str, tuple[int, int]] = {}
+    for unit in plan.units:
+        if unit.arm.models not in sizes:
+            found = plan_training(plan.run, unit.config, work, name=unit.model)
+            tiles = sum(found.parts.counts["train"].values())
+            sizes[unit.arm.models] = (found.steps, tiles)
+    return tuple(
+        PlannedUnit(
+            model=unit.model,
+            seed=unit.seed,
+            state=_state(plan, unit, folder),
+            questions=len({each.digest for each in unit.questions}),
+            steps=sizes[unit.arm.models][0],
+            tiles=sizes[unit.arm.models][1],
+        )
+        for unit in plan.units
+    )
+
+
+def _state(plan: StudyPlan, unit: Unit, out: Path) -> State:
+    if _is_done(plan, unit, out):
+        return "done"
+    about = read_train_json(model_directory(plan.run, unit.model))
+    if about is None:
+        return "to do"
+    return "begun" if about["ended"] is None else "trained"
+
+
+def _is_done(plan: StudyPlan, unit: Unit, out: Path) -> bool:
+    record = _record(plan, unit, out)
+    return record is not None and not record.lacks(unit)
+
+
+def _record(plan: StudyPlan, unit: Unit, out: Path) -> Record | None:
+    return read_record(out, unit, trained=_trained(model_directory(plan.run, unit.model)))
+
+
+def _trained(directory: ModelDirectory) -> str | None:
+    """Return when a training began and ended; None of one that is not at its end."""
+    about = read_train_json(directory)
+    if about is None or about["ended"] is None:
+        return None
+    return f"{about['started']} {about['ended']}"
+
+
+def _written(plan: StudyPlan, out: Path) -> tuple[Answer, ...]:
+    """Write the results if every model is done."""
+    records = [_record(plan, unit, out) for unit in plan.units]
+    pairs = zip(plan.units, records, strict=True)
+    known = [record for unit, record in pairs if record is not None and not record.lacks(unit)]
+    return write_study(out, found_of(plan, known)) if len(known) == len(records) else ()
+
+
+def _carried_out(
+    plan: StudyPlan, unit: Unit, out: Path, work: WorkConfig, observer: TrainObserver | None
+) -> Record | None:
+    """Train a model and ask it what it was not asked before; None where a signal has stopped its training."""
+    outcome = train(plan.run, unit.config, name=unit.model, work=work, observer=observer)
+    if outcome.ended == "stopped":
+        return None
+    record = _record(plan, unit, out) or _begun(unit, outcome)
+    learnt = _train_row(outcome)
+    found = {
+        question.digest: tuple(
+            _swept(plan, unit, question, work, classes=record.classes)
+            if question.sweeps
+            else _answered(plan, unit, question, work, classes=record.classes, learnt=learnt)
+        )
+        for question in record.lacks(unit)
+    }
+    return replace(record, answers={**record.answers, **found})
+
+
+def _begun(unit: Unit, outcome: TrainOutcome) -> Record:
+    """Return the record of a model that is trained and was asked nothing."""
+    about = read_train_json(outcome.directory) or {}
+    classes = tuple(about["data"]["classes"])
+    return Record(
+        model=unit.model,
+        settings_digest=unit.config.digest(),
+        trained=_trained(outcome.directory) or "",
+        classes=classes,
+        train_logits=_counts(_train_row(outcome) or {}, classes),
+        answers={},
+    )
+
+
+def _answered(
+    plan: StudyPlan,
+    unit: Unit,
+    question: Question,
+    work: WorkConfig,
+    *,
+    classes: tuple[str, ...],
+    learnt: Mapping[str, Any] | None,
+) -> Iterator[Answered]:
+    """Yield what a network says of tiles; ``learnt`` is what was measured of tiles that it was trained on."""
+    found = evaluate(
+        plan.run,
+        model=unit.model,
+        part=question.part,
+        on=question.on,
+        where=question.where,
+        shortcut=question.shortcut,
+        work=work,
+    )
+    table = found.predictions.with_suffix(".scores.parquet")
+    tempered = tile_scores(read_table(table).to_pylist()) if exists(table) else {}
+    yield Answered(
+        tiles=question.tiles,
+        scores=study_scores({**tempered, **found.scores}, classes=classes, train=learnt),
+        count=int(found.scores["tiles"]),
+        source=f"predictions/{found.predictions.name}",
+        notes=tuple(found.notes),
+        logits=_counts(found.scores, classes),
+    )
+
+
+def _swept(
+    plan: StudyPlan, unit: Unit, question: Question, work: WorkConfig, *, classes: tuple[str, ...]
+) -> Iterator[Answered]:
+    """Yield an answer for each shift: the mean over its levels but the clean one, and the curve."""
+    found = sweep(
+        plan.run,
+        model=unit.model,
+        part=question.part,
+        on=question.on,
+        where=question.where,
+        sweeps=question.sweeps,
+        apply_at=question.apply_at,
+        work=work,
+    )
+    levels = {each.shift: each.levels for each in sweeps_of(question.sweeps)}
+    for path in found.tables[unit.model]:
+        table = read_table(path).to_pylist()
+        shift = str(table[0]["shift"])
+        rows = [
+            row for row in table if row["level"] in levels[shift]
+        ]  # earlier sweeps may have more
+        scores = [study_scores(row, classes=classes) for row in rows]
+        shifted = [each for row, each in zip(rows, scores, strict=True) if not row["is_clean"]]
+        yield Answered(
+            tiles=shift,
+            scores=mean_scores(shifted),
+            count=int(rows[0]["tiles"]),
+            source=f"sweeps/{path.name}",
+            notes=tuple(found.notes),
+            curve=tuple(
+                {"level": row["level"], "laplacian_var": row["laplacian_var_mean"], **each}
+                for row, each in zip(rows, scores, strict=True)
+            ),
+        )
+
+
+def _train_row(outcome: TrainOutcome) -> Mapping[str, Any] | None:
+    """Return what was measured of training tiles in the best epoch; None without a probe."""
+    table = read_history(outcome.directory.path)
+    rows = [] if table is None else table.to_pylist()
+    wanted = ("epoch", "train", outcome.best_epoch)
+    return next((row for row in rows if (row["kind"], row["part"], row["epoch"]) == wanted), None)
+
+
+def _counts(row: Mapping[str, Any], classes: Sequence[str]) -> dict[str, list[float]]:
+    named = {name: row.get(f"logit_counts_{name}") for name in classes}
+    return {name: list(counts) for name, counts in named.items() if counts is not None}
