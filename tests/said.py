@@ -33,7 +33,8 @@ def predictions_of(
         "probability": said,
         "patient_id": np.asarray(patients),
     }
-    table = pa.table({**known, **columns})
+    known.update(columns)
+    table = pa.table(known)
     return Predictions(table=table, classes=classes)
 
 
