@@ -123,6 +123,7 @@ def evaluate(
             sweeps=sweep,
             apply_at=apply_at,
             keep_logits=keep_logits,
+            ensemble=ensemble,
             work=work,
             overwrite=overwrite,
             json=json,

@@ -136,6 +136,8 @@ def _whole(found: "EvaluatedModels") -> Mapping[str, Any]:
 
 
 def _of(found: "Evaluated") -> dict[str, Any]:
+    from wsi_pipeline.evaluate.learnt import shift_rows
+
     return {
         "model": found.model,
         "predictions": str(found.predictions),
@@ -145,5 +147,6 @@ def _of(found: "Evaluated") -> dict[str, Any]:
         "was_there": found.was_there,
         "scores": found.scores,
         "table": [] if found.table is None else found.table.to_pylist(),
+        "logit_shifts": shift_rows(found.predictions),
         "notes": found.notes,
     }

@@ -1,6 +1,5 @@
 """What only tiles that carry a shortcut tell of a network; arrays in, numbers out, no torch."""
 
-
 import numpy as np
 from numpy.typing import NDArray
 
