@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def change(run: Path, **columns: object) -> Path:
+def change(run: Path, **columns: Any) -> Path:  # noqa: ANN401  whatever pandas takes
     """Return the run with columns of its manifest replaced, or dropped for None."""
     for path in (run / "manifest").glob("*.parquet"):
         rows = pd.read_parquet(path)
@@ -131,8 +132,8 @@ def test_validation_settles_a_cut_off_without_being_asked_again(run: Path) -> No
         hidden.rename(logits)
     assert (found.predictions.parent / "validation.parquet").exists()
     assert again.table is not None
-    values = [np.array(each.table["value"], np.float64) for each in (found, again) if each.table]
-    np.testing.assert_allclose(*values, rtol=1e-4)  # the logits differ in their last digits
+    then, now = (np.array(each["value"], np.float64) for each in (found.table, again.table))
+    np.testing.assert_allclose(now, then, rtol=1e-4)  # the logits differ in their last digits
 
 
 def test_views_are_another_file_and_validation_is_seen_alike(run: Path) -> None:
@@ -140,8 +141,8 @@ def test_views_are_another_file_and_validation_is_seen_alike(run: Path) -> None:
     turned = evaluate(run, model="net-0", tta="d4", work=CPU)
     assert turned.predictions.name == "test-tta_d4.parquet"
     assert (turned.predictions.parent / "validation-tta_d4.parquet").exists()
-    logits = [read_predictions(each.predictions).logits for each in (plain, turned)]
-    assert not np.array_equal(*logits)
+    first, second = (read_predictions(each.predictions).logits for each in (plain, turned))
+    assert not np.array_equal(first, second)
 
 
 def test_models_of_other_tiles_or_names_are_no_ensemble(run: Path) -> None:
