@@ -175,7 +175,7 @@ def process(run: Path, program: str, **variables: str) -> "subprocess.Popen[str]
 
 def test_a_terminated_command_leaves_130_and_what_it_had_done(run: Path, whole: Evaluated) -> None:
     started = process(run, _ENDS_ITSELF)
-    said = started.communicate(timeout=100)[1]
+    said = started.communicate(timeout=280)[1]
     assert started.returncode == 130, said
     assert "the same command goes on" in said
     seen = Watching()
@@ -191,7 +191,7 @@ def test_two_ranks_make_the_bytes_that_one_process_makes(run: Path, tmp_path: Pa
         process(run, _COMMAND, RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", **shared)
         for rank in range(2)
     ]
-    said = [each.communicate(timeout=100) for each in started]
+    said = [each.communicate(timeout=280) for each in started]
     assert [each.returncode for each in started] == [0, 0], said
     assert json.loads(said[0][0])["scores"]["tiles"] == TILES
     assert said[1][0] == ""

@@ -2,14 +2,16 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+pytest.importorskip("torch", reason="needs the extra train")
 
-from wsi_pipeline.evaluate.tta import VIEWS, views_asked  # noqa: E402
+import torch
+
+from wsi_pipeline.evaluate.tta import VIEWS, views_asked
 
 TURNS = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]
 
 
-def ask(images: "torch.Tensor") -> "torch.Tensor":
+def ask(images: torch.Tensor) -> torch.Tensor:
     """Answer what depends on where in the image something is, as a network does; two logits."""
     side = images.shape[-1]
     weights = torch.arange(3 * side * side).reshape(3, side, side).float().sin()
@@ -17,12 +19,12 @@ def ask(images: "torch.Tensor") -> "torch.Tensor":
     return torch.stack([first, first.cos()], dim=1)
 
 
-def tiles() -> "torch.Tensor":
+def tiles() -> torch.Tensor:
     drawn = torch.Generator().manual_seed(5)
     return torch.randint(0, 256, (6, 3, 5, 5), generator=drawn, dtype=torch.uint8)
 
 
-def turned(images: "torch.Tensor", turns: int, *, mirrored: bool) -> "torch.Tensor":
+def turned(images: torch.Tensor, turns: int, *, mirrored: bool) -> torch.Tensor:
     rotated = torch.rot90(images, turns, (2, 3))
     return rotated.flip(3) if mirrored else rotated
 
