@@ -22,7 +22,7 @@ from wsi_pipeline.train.config import WorkConfig
 from wsi_pipeline.train.metrics_table import read_history
 from wsi_pipeline.train.model_directory import ModelDirectory, model_directory, read_train_json
 from wsi_pipeline.train.observer import TrainObserver
-from wsi_pipeline.train.peers import together
+from wsi_pipeline.train.peers import Peers, together
 from wsi_pipeline.training import TrainOutcome, train
 from wsi_pipeline.training import plan as plan_training
 
@@ -98,28 +98,41 @@ def study(  # noqa: PLR0913  as for train
     """
     work = work or WorkConfig()
     plan, folder = study_plan(config, str(run), externals), absolute(out)
-    failed: list[str] = []
-    stopped = False
     with together(work.device) as peers:  # once for all: ranks that have parted do not meet again
-        for unit in plan.share(*part):
-            if stopped or peers.word_of_first(_is_done(plan, unit, folder)):
-                continue
-            try:
-                record = _carried_out(plan, unit, folder, work, observer)
-            except TrainError as error:
-                if peers.world.ranks > 1:  # the others still wait in this one, not in the next
-                    raise
-                failed.append(f"{unit.model}: {error}")
-                continue
-            stopped = record is None
-            if record is not None and peers.is_first:
-                write_record(folder, unit, record)
+        stopped, failed = _all(plan, plan.share(*part), folder, work, peers, observer)
         answers = _written(plan, folder) if peers.is_first and not stopped else ()
     if failed:
         raise TrainError(f"{len(failed)} models of the study have failed: {'; '.join(failed)}")
     done = tuple(unit.model for unit in plan.units if _is_done(plan, unit, folder))
     missing = tuple(unit.model for unit in plan.units if unit.model not in done)
     return StudyOutcome(out=folder, done=done, missing=missing, stopped=stopped, answers=answers)
+
+
+def _all(
+    plan: StudyPlan,
+    units: Sequence[Unit],
+    out: Path,
+    work: WorkConfig,
+    peers: Peers,
+    observer: TrainObserver | None,
+) -> tuple[bool, list[str]]:
+    """Carry out units one after another; return whether a signal has stopped that, and which have failed."""
+    failed: list[str] = []
+    for unit in units:
+        if peers.word_of_first(_is_done(plan, unit, out)):
+            continue
+        try:
+            record = _carried_out(plan, unit, out, work, observer)
+        except TrainError as error:
+            if peers.world.ranks > 1:  # the others still wait in this one, not in the next
+                raise
+            failed.append(f"{unit.model}: {error}")
+            continue
+        if record is None:
+            return True, failed
+        if peers.is_first:
+            write_record(out, unit, record)
+    return False, failed
 
 
 def planned(

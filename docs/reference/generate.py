@@ -13,6 +13,8 @@ from wsi_pipeline.augment.shortcut_config import ShortcutConfig
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
+from wsi_pipeline.evaluate.study_config import ExperimentConfig, StudyConfig
 from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
@@ -88,6 +90,13 @@ def config_page() -> str:
         + "\n## tune\n\n"
         + "A search for settings of `train` ([how to](../how-to/tune.md)).\n\n"
         + _settings(TuneConfig)
+        + "\n## study\n\n"
+        + "The file of `study` ([how to](../how-to/run-the-study.md)); settings of trainings in it are\n"
+        + "those of `train`.\n\n"
+        + _settings(StudyConfig)
+        + "\n### study: experiments\n\n"
+        + "Each of `experiments` is a section of these.\n\n"
+        + _settings(ExperimentConfig)
     )
 
 
@@ -164,6 +173,10 @@ def column_dictionary() -> str:
         + _columns(SWEEP_COLUMNS)
         + "\n## models/NAME/sweeps/curves/WHAT.parquet: one row per level and score of several models\n\n"
         + _columns(CURVE_COLUMNS)
+        + "\n## table2.parquet and table2.csv of a study: one row per experiment, tiles, arm and score\n\n"
+        + _columns(STUDY_COLUMNS)
+        + "\n## repeats.parquet of a study: one row per network, tiles and score\n\n"
+        + _columns(STUDY_SCORE_COLUMNS)
     )
 
 

@@ -234,6 +234,7 @@ def test_results_can_be_chosen_by_name() -> None:
     assert list(scale.run(plan)) == []
 
 
+@pytest.mark.slow
 def test_a_run_without_pixels_is_counted_and_read(tmp_path: Path) -> None:
     load = scale.Load(slides=3, slides_of_dask=2, across=20, down=15)
     found = {each.name: each for each in scale.results(tmp_path, load, runs=1)}
@@ -310,6 +311,7 @@ def test_draws_of_patients_are_timed_beside_scipys() -> None:
     assert (scores.beside(plan, tiles=4000, replicates=50).value or 0) > 1
 
 
+@pytest.mark.slow
 def test_label_qc_and_split_are_timed_on_a_run_without_pixels(tmp_path: Path) -> None:
     load = dataset.Load(slides=6, across=8, down=8, polygons=4)
     found = {each.name: each for each in dataset.results(tmp_path, load)}

@@ -71,6 +71,7 @@ def test_with_a_device_rates_and_waiting_are_judged(monkeypatch: pytest.MonkeyPa
     assert (fed.value, fed.holds, waited.value, waited.holds) == (0.9, False, 0.04, True)
 
 
+@pytest.mark.slow
 def test_a_network_is_fed_and_timed(subject: loader_subject.Subject) -> None:
     for name in ("torch", "timm"):
         pytest.importorskip(name, reason="needs the extra train")

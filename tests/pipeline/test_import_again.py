@@ -85,6 +85,7 @@ def test_an_interrupted_import_goes_on_to_the_same_run(
     assert_same_run(tmp_path / "RUN", tmp_path / "WHOLE")
 
 
+@pytest.mark.slow
 def test_a_killed_import_goes_on_to_the_same_run(source: Path, tmp_path: Path) -> None:
     import_tiles(source, tmp_path / "WHOLE", SETTINGS)
     line = [sys.executable, "-m", "wsi_pipeline", "import", str(source), "-o", "RUN"]

@@ -88,6 +88,7 @@ def test_two_ranks_of_torchrun_learn_what_one_process_learns(run: Path) -> None:
     assert_alike(run, "alone", "two")
 
 
+@pytest.mark.slow
 def test_when_a_checkpoint_is_written_changes_nothing_of_what_ranks_learn(
     run: Path, tmp_path: Path
 ) -> None:

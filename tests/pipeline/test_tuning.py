@@ -189,6 +189,7 @@ def test_the_command_trains_repeats_and_says_how_far_they_are_apart(
     assert f"{mean:.4f}" in shown
 
 
+@pytest.mark.slow
 def test_ranks_train_one_repeat_after_another(tiles: Path, tmp_path: Path) -> None:
     file = tmp_path / "train.yaml"
     file.write_text(yaml.safe_dump({**SMALL, "epochs": 1}))

@@ -103,16 +103,29 @@ def study(
     console.set_up_logging(quiet=quiet, verbose=verbose)
     from wsi_pipeline import study as studies
     from wsi_pipeline.cli.train_table import train_progress
+    from wsi_pipeline.loader.world import this_world
+    from wsi_pipeline.train.peers import PeerError
 
     if dry_run:
         units = studies.planned(run, asked, out=out, externals=external or (), work=work)
         _show_plan(units, share, json=json, quiet=quiet)
         return
-    with train_progress(quiet=quiet or json) as observer:
-        found = studies.study(
-            run, asked, out=out, externals=external or (), work=work, part=share, observer=observer
-        )
-    _show(found, json=json, quiet=quiet)
+    is_first = this_world().rank == 0
+    try:
+        with train_progress(quiet=quiet or json or not is_first) as observer:
+            found = studies.study(
+                run,
+                asked,
+                out=out,
+                externals=external or (),
+                work=work,
+                part=share,
+                observer=observer,
+            )
+    except PeerError as error:  # the rank that has ended says why
+        raise typer.Exit(1) from error
+    if is_first:
+        _show(found, json=json, quiet=quiet)
     if found.stopped:
         raise typer.Exit(130)
 

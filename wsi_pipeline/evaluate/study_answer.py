@@ -81,12 +81,12 @@ def answer(rows: Sequence[Summary], asked: Asked) -> Answer | None:
 
 
 def _verdict(method: Summary) -> Verdict:
-    spread = None if method.against is None else method.against.spread
-    if spread is None or spread.low is None or spread.high is None:
+    found = method.against
+    if found is None or found.low is None or found.high is None:
         return "unsaid"
-    if spread.low <= 0 <= spread.high:
+    if found.low <= 0 <= found.high:
         return "open"
-    return "for" if (spread.mean > 0) == _more_is_better(method.score) else "against"
+    return "for" if (found.mean > 0) == _more_is_better(method.score) else "against"
 
 
 def _more_is_better(score: str) -> bool:
@@ -103,11 +103,11 @@ def _difference(method: Summary, reference: Summary, verdict: Verdict) -> str:
     found = method.against
     apart = method.mean - reference.mean if found is None else found.mean
     begin = f"The difference is {apart:+.3f}"
-    if found is None or found.spread.low is None or found.spread.high is None:
+    if found is None or found.low is None or found.high is None:
         return (
             f"{begin}; one pair of repeats has no interval, so nothing can be said for or against."
         )
-    ends = f"95 % interval {found.spread.low:+.3f} to {found.spread.high:+.3f}"
+    ends = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
     test = "" if found.p is None else f", paired t test p = {_p(found.p)}"
     meant = {
         "for": f"This speaks for {method.arm}.",
@@ -115,7 +115,7 @@ def _difference(method: Summary, reference: Summary, verdict: Verdict) -> str:
         "open": f"0 lies within: this speaks neither for {method.arm} nor against it.",
         "unsaid": "",
     }[verdict]
-    least = "" if verdict == "open" else _least(found.spread.count, found.least_p)
+    least = "" if verdict == "open" else _least(found.pairs, found.least_p)
     return f"{begin} ({ends}{test}). {meant}{least}"
 
 

@@ -44,9 +44,9 @@ STUDY_COLUMNS = _columns(
     ("difference", pa.float64(), "Mean over these of the arm's score less the reference's"),
     ("difference_low", pa.float64(), "Lower end of its 95 % interval: paired t"),
     ("difference_high", pa.float64(), "Upper end"),
-    ("t", pa.float64(), "Paired t statistic"),
-    ("p", pa.float64(), "Of it, two-sided"),
-    ("least_p", pa.float64(), "No test that permutes signs comes below with so many pairs"),
+    ("p", pa.float64(), "Of the paired t test, two-sided"),
+    ("p_signs", pa.float64(), "Of the test that tries every pattern of signs of the differences"),
+    ("least_p", pa.float64(), "Below which the latter cannot come with so many pairs"),
     ("paper_mean", pa.float64(), "What the paper gives"),
     ("paper_std", pa.float64(), "Its standard deviation"),
 )

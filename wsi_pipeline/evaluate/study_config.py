@@ -167,7 +167,7 @@ class ExperimentConfig(Config):
     )
     control: str | None = Field(
         None,
-        description="Arm that is trained without the lure: what could be reached.",
+        description="Arm to which the shortcut tells nothing: what could be reached.",
         json_schema_extra=_expected("the name of an arm"),
     )
     paper: Annotated[dict[str, dict[str, Any]], BeforeValidator(_paper)] = Field(

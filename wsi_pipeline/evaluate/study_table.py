@@ -16,12 +16,11 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
+from wsi_pipeline.evaluate.bootstrap import LEVEL
+from wsi_pipeline.evaluate.paired import paired
 from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
 from wsi_pipeline.evaluate.study_config import SCORES, Paper
 from wsi_pipeline.tables import table_of_rows
-
-LEVEL = 0.95
-"""Of intervals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +51,19 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Against:
-    """An arm less the reference, seed by seed."""
+    """An arm less the reference, seed by seed; tests as ``evaluate.paired`` has them."""
 
-    spread: Spread
-    t: float | None
+    pairs: int
+    mean: float
+    low: float | None
+    high: float | None
+    """95 % interval of the mean difference, Student's t; None of one pair."""
     p: float | None
     """Of the paired t test, two-sided; None where all differences are the same or there is one."""
+    p_signs: float | None
+    """Of the test that tries every pattern of signs."""
     least_p: float
-    """Two-sided p below which no test that permutes signs can come with so many pairs: 2 / 2^n, at most 1."""
-
-    @property
-    def mean(self) -> float:
-        """The mean difference."""
-        return self.spread.mean
+    """Below which the latter cannot come with so many pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +121,27 @@ def against(ours: Mapping[int, float], reference: Mapping[int, float]) -> Agains
     both = sorted(ours.keys() & reference.keys())
     if not both:
         return None
-    spread = spread_of([ours[seed] - reference[seed] for seed in both])
-    t = p = None
-    if spread.std:
-        t = spread.mean / (spread.std / spread.count**0.5)
-        p = 2 * float(stats.t.sf(abs(t), spread.count - 1))
-    return Against(spread=spread, t=t, p=p, least_p=min(1.0, 2 / 2**spread.count))
+    first, second = ([scores[seed] for seed in both] for scores in (ours, reference))
+    if len(both) == 1:
+        return Against(
+            pairs=1,
+            mean=first[0] - second[0],
+            low=None,
+            high=None,
+            p=None,
+            p_signs=None,
+            least_p=1.0,
+        )
+    found = paired(first, second)
+    return Against(
+        pairs=found.pairs,
+        mean=found.mean,
+        low=found.interval.low,
+        high=found.interval.high,
+        p=found.t.p,
+        p_signs=found.sign_flip.p,
+        least_p=found.sign_flip.least,
+    )
 
 
 def summaries(
@@ -211,7 +225,7 @@ def _row(each: Summary) -> dict[str, Any]:
     row |= {"paper_mean": mean, "paper_std": std}
     other = each.against
     if other is not None:
-        row |= {"pairs": other.spread.count, "difference": other.mean}
-        row |= {"difference_low": other.spread.low, "difference_high": other.spread.high}
-        row |= {"t": other.t, "p": other.p, "least_p": other.least_p}
+        row |= {"pairs": other.pairs, "difference": other.mean}
+        row |= {"difference_low": other.low, "difference_high": other.high}
+        row |= {"p": other.p, "p_signs": other.p_signs, "least_p": other.least_p}
     return row

@@ -202,7 +202,7 @@ def _with_std(mean: float, std: float | None) -> str:
 
 def _differences(rows: Sequence[Summary], tiles: str) -> Table:
     """Return every arm less the reference."""
-    numbers = ("difference", "from", "to", "p, paired t", "least p by signs")
+    numbers = ("difference", "from", "to", "p, paired t", "p, signs", "least p, signs")
     return Table(
         caption=f"On {tiles}: each arm less the reference, seed by seed, with 95 % intervals",
         name=None,
@@ -216,11 +216,12 @@ def _differences(rows: Sequence[Summary], tiles: str) -> Table:
             (
                 row.arm,
                 word_of(row.score),
-                row.against.spread.count,
+                row.against.pairs,
                 row.against.mean,
-                row.against.spread.low,
-                row.against.spread.high,
+                row.against.low,
+                row.against.high,
                 row.against.p,
+                row.against.p_signs,
                 row.against.least_p,
             )
             for row in rows

@@ -67,18 +67,18 @@ def test_differences_are_tested_as_scipy_does(pairs: list[tuple[float, float]]) 
     ours, theirs = ({seed: pair[at] for seed, pair in enumerate(pairs)} for at in (0, 1))
     found = against(ours, theirs)
     assert found is not None
-    assert found.least_p == 2 / 2 ** len(pairs)
-    if found.spread.std is not None and found.spread.std > 1e-6:
-        expected = stats.ttest_rel(np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs]))
-        assert (found.t, found.p) == pytest.approx(
-            (expected.statistic, expected.pvalue), rel=1e-6, abs=1e-12
-        )
+    assert found.least_p == 2 / 2 ** len(pairs) <= (found.p_signs or 0)
+    first, second = (np.array([pair[at] for pair in pairs]) for at in (0, 1))
+    if np.std(first - second) > 1e-6:
+        expected = stats.ttest_rel(first, second)
+        assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+        assert (found.low, found.high) == pytest.approx(expected.confidence_interval(), abs=1e-9)
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
     found = against({0: 0.5, 1: 0.7, 3: 0.9}, {1: 0.6, 2: 0.1, 3: 0.6})
     assert found is not None
-    assert found.spread.count == 2
+    assert found.pairs == 2
     assert found.mean == pytest.approx(0.2)
     assert against({0: 1.0}, {1: 1.0}) is None
 
@@ -86,7 +86,7 @@ def test_only_seeds_that_both_have_are_compared() -> None:
 def test_differences_that_are_all_the_same_have_no_p() -> None:
     found = against({0: 0.5, 1: 0.75}, {0: 0.25, 1: 0.5})
     assert found is not None
-    assert (found.t, found.p, found.spread.low) == (None, None, 0.25)
+    assert (found.p, found.low, found.high) == (None, 0.25, 0.25)
 
 
 def test_papers_numbers_stand_at_the_first_tiles_of_their_experiment() -> None:
