@@ -103,6 +103,7 @@ class _Candidate:
             for sweep in wanted.sweeps
             for level in sweep.levels
             if wanted.keep_logits
+            or wanted.overwrite
             or level not in {row["level"] for row in self.rows[sweep.shift, place]}
         ]
         return tuple(dict.fromkeys(questions))
