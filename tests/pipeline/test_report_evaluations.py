@@ -145,7 +145,7 @@ def test_one_slide_is_not_scored_as_slides_and_has_no_interval(run: Path) -> Non
     alone = Invented(more={"slide_id": ["s"] * 240, "patient_id": pa.nulls(240, pa.string())})
     write_evaluation(run, alone, Asked())
     html = section(html_of(run))
-    assert table(html, "Scores of 240 tiles of 1 patients")[0] == [
+    assert table(html, "Scores of 240 tiles of 1 patient,")[0] == [
         *("score", "tiles"),
         next(each for each in table(html, "Scores of 240 tiles")[0] if "validation" in each),
     ]

@@ -144,7 +144,8 @@ def _extent(found: Evaluation) -> str:
     if row["patients"] is None:
         return f"Scores of {row['tiles']} tiles"
     level = f", {100 * row['level']:.0f} % intervals in brackets" if row["level"] else ""
-    return f"Scores of {row['tiles']} tiles of {row['patients']} patients{level}"
+    patients = f"{row['patients']} patient{'' if row['patients'] == 1 else 's'}"
+    return f"Scores of {row['tiles']} tiles of {patients}{level}"
 
 
 def validation_cutoff(found: Evaluation) -> float | None:
