@@ -26,19 +26,15 @@ def predictions_of(
     said: Any = pa.array(z) if z.ndim == 1 else pa.array(z.tolist(), pa.list_(pa.float32()))
     known: dict[str, Any] = {
         "slide_id": np.asarray(patients),
+        "tile": np.arange(len(y), dtype=np.int32),
+        "target": pa.array(y, mask=y < 0),
         "weight": np.ones(len(y), np.float32),
-        **columns,
+        "logit": said,
+        "probability": said,
+        "patient_id": np.asarray(patients),
     }
-    table = pa.table(
-        {
-            "tile": np.arange(len(y), dtype=np.int32),
-            "target": pa.array(y, mask=y < 0),
-            "logit": said,
-            "probability": said,
-            "patient_id": np.asarray(patients),
-            **known,
-        }
-    )
+    known.update(columns)
+    table = pa.table(known)
     return Predictions(table=table, classes=classes)
 
 

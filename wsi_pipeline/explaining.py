@@ -127,8 +127,7 @@ def explain(
         A tile cannot be decoded.
     """
     work, config, question = work or WorkConfig(), config or CamConfig(), question or Question()
-    device = device_of(work.device)
-    member = Plan(run, device).member(model, question)
+    member = Plan(run, device_of(work.device)).member(model, question)
     if not member.is_there:
         raise ConfigError(
             f"{member.table}: expected its predictions; run wsi-pipeline evaluate first"
@@ -136,16 +135,7 @@ def explain(
     found = read_predictions(member.table)
     rows = rows_of_slides(found, config.slides)
     tiles = _tiles(member, None if config.slides is None else list(rows), work)
-    member.trained.network.to(device)
-    asking = _Asking(
-        member=member,
-        device=device,
-        found=found,
-        numbers=class_numbers(found, config.classes),
-        method=config.method,
-        layer=config.layer or _layer(member.trained, tiles, device),
-        folder=member.table.parent.parent / "cams" / member.table.stem,
-    )
+    asking = _asking(member, found, tiles, config, device_of(work.device))
     names = safe_names(found.groups("slide_id").names)
     files: dict[str, tuple[str, ...]] = {}
     for slide_id, seen in _by_slide(asking, tiles, rows, work):
@@ -154,6 +144,25 @@ def explain(
     told(len(rows), len(rows))
     notes = [] if question.tta == "none" else ["maps are of tiles as they are, not of their views"]
     return Explained(folder=asking.folder, layer=asking.layer, files=files, notes=tuple(notes))
+
+
+def _asking(
+    member: Member,
+    found: Predictions,
+    tiles: TileLoader,
+    config: CamConfig,
+    device: torch.device,
+) -> _Asking:
+    member.trained.network.to(device)
+    return _Asking(
+        member=member,
+        device=device,
+        found=found,
+        numbers=class_numbers(found, config.classes),
+        method=config.method,
+        layer=config.layer or _layer(member.trained, tiles, device),
+        folder=member.table.parent.parent / "cams" / member.table.stem,
+    )
 
 
 def _tiles(member: Member, slides: Sequence[str] | None, work: WorkConfig) -> TileLoader:

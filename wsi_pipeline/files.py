@@ -191,9 +191,9 @@ def output_error(path: Path, error: OSError) -> OutputError:
         case errno.ENOSPC | errno.EDQUOT:
             advice = "the disk or the quota is full: make room and run the same command again"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            advice = "writing there is not allowed: choose another folder with -o"
+            advice = "writing there is not allowed: ask for the right to, or choose another folder"
         case errno.ENOTDIR | errno.EEXIST:
-            advice = "a file is where a folder should be: choose another folder with -o"
+            advice = "a file is where a folder should be: move it away, or choose another folder"
         case _:
             advice = f"{error.strerror or error}: look at the disk and run the same command again"
     return OutputError(f"cannot write {path}: {advice}")

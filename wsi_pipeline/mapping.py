@@ -220,7 +220,7 @@ def _truth(heat: SlideHeat, frame: MapFrame) -> tuple[NDArray[np.bool_] | None, 
     says = f"labelled {heat.class_name}: {count} of {known} tiles"
     if count in {0, known}:
         return None, says
-    share = paint(heat.boxes0, heat.is_class, frame)
+    share = paint(heat.boxes0[heat.labelled], heat.is_class[heat.labelled], frame)
     return np.nan_to_num(share) >= 0.5, f"outlined: {says}"
 
 

@@ -103,6 +103,7 @@ class _Candidate:
             for sweep in wanted.sweeps
             for level in sweep.levels
             if wanted.keep_logits
+            or wanted.overwrite
             or level not in {row["level"] for row in self.rows[sweep.shift, place]}
         ]
         return tuple(dict.fromkeys(questions))
@@ -166,13 +167,18 @@ def sweep(  # noqa: PLR0913  as for evaluate
         work=work or WorkConfig(),
     )
     chosen = chosen_models(run, [model] if isinstance(model, str) else model)
+    return _sweep(chosen, wanted, observer or SilentAskObserver())
+
+
+def _sweep(chosen: Chosen, wanted: _Wanted, observer: AskObserver) -> Swept:
+    """Plan what is asked; then ask, one rank or several; then let the first one draw."""
     device = device_of(wanted.work.device)
     candidates = [_candidate(name, wanted, device) for name in chosen.names]
     with together(wanted.work.device) as peers:
         lacking = peers.word_of_first([each.lacking(wanted) for each in candidates])
         groups = _alike(candidates, lacking)
         for questions, group in groups:
-            _ask(group, questions, wanted, peers, observer or SilentAskObserver())
+            _ask(group, questions, wanted, peers, observer)
         if peers.is_first:
             _compare(chosen, wanted)
         peers.most(0)  # nobody leaves before the first has written

@@ -165,7 +165,7 @@ def column_dictionary() -> str:
         + "\n## models/NAME/predictions/WHAT.parquet: one row per tile\n\n"
         + _columns(PREDICTION_COLUMNS)
         + "\n## models/NAME/predictions/WHAT.scores.parquet: one row per score\n\n"
-        + "What each score and interval is: [statistics](../concepts/statistics.md).\n\n"
+        + "What each score and interval is: `docs/concepts/statistics.md`.\n\n"
         + _columns(SCORE_COLUMNS)
         + "\n## models/NAME/sweeps/WHAT-SHIFT-PLACE.parquet: one row per level\n\n"
         + "What levels are: [robustness](../concepts/robustness.md). `recall_CLASS` of each class\n"

@@ -56,9 +56,9 @@ def beside(plan: Plan, *, tiles: int, replicates: int) -> Result:
     values, positive, owners = _drawn(tiles, patients)
     held = [np.flatnonzero(owners == each) for each in range(patients)]
 
-    def theirs(drawn: Ints) -> float | None:
+    def theirs(drawn: Ints) -> float:
         tile = np.concatenate([held[each] for each in drawn])
-        return area_under_roc(values[tile], positive[tile], np.ones(len(tile)))
+        return area_under_roc(values[tile], positive[tile], np.ones(len(tile))) or 0.0
 
     def by_scipy() -> object:
         return bootstrap(

@@ -175,4 +175,7 @@ def test_the_command_prints_scores_and_where_the_logits_are(run: Path, wsi: Comm
     assert "auroc" in ended.out
     assert "predictions/test.parquet" in ended.out.replace("\n", "")
     answered = wsi("evaluate", run, "--model", "net", "--device", "cpu", "--json")
-    assert 0 <= json.loads(answered.out)["scores"]["auroc"] <= 1
+    said = json.loads(answered.out)
+    assert 0 <= said["scores"]["auroc"] <= 1
+    assert [each["class"] for each in said["logit_shifts"]] == ["benign", "cancer"]
+    assert all(each["shift"] == each["here"] - each["train"] for each in said["logit_shifts"])

@@ -141,6 +141,17 @@ def test_notes_are_warnings_and_few_patients_are_told(run: Path) -> None:
     assert any("5 patients: only 126 distinct resamples" in each for each in warnings)
 
 
+def test_one_slide_is_not_scored_as_slides_and_has_no_interval(run: Path) -> None:
+    alone = Invented(more={"slide_id": ["s"] * 240, "patient_id": pa.nulls(240, pa.string())})
+    write_evaluation(run, alone, Asked())
+    html = section(html_of(run))
+    assert table(html, "Scores of 240 tiles of 1 patient,")[0] == [
+        *("score", "tiles"),
+        next(each for each in table(html, "Scores of 240 tiles")[0] if "validation" in each),
+    ]
+    assert "from tiles that were learnt (1 patient: no interval)" in html
+
+
 def test_patients_are_listed_one_by_one(run: Path) -> None:
     write_evaluation(run, TILES, Asked())
     rows = listed(html_of(run), "patients-0")

@@ -1,6 +1,8 @@
 """Networks along sweeps: what equals the plain evaluation, what is written, what goes on, what is refused."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from torch import Tensor  # noqa: E402
 
-from tests.pipeline.runs import Command  # noqa: E402
+from tests.pipeline.runs import Command, environment  # noqa: E402
+from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline import robustness  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
@@ -324,6 +327,7 @@ def test_the_command_prints_scores_by_level_and_where_they_are_drawn(
     refused = wsi(*asked, "--tta", "d4")
     assert refused.code == 2
     assert "expected plain tiles, got tta d4" in refused.err
+    assert "expected none with --sweep" in wsi(*asked, "--ensemble", "all").err
 
 
 def test_what_is_there_is_asked_again_on_request(run: Path) -> None:
@@ -332,3 +336,37 @@ def test_what_is_there_is_asked_again_on_request(run: Path) -> None:
     again = sweep(run, **asked, overwrite=True)
     assert again.asked == 2
     pd.testing.assert_frame_equal(rows_of(first), rows_of(again))
+
+
+_TWO_RANKS = """
+import sys
+import torch
+from wsi_pipeline.evaluate import sweeping
+from wsi_pipeline.robustness import sweep
+from wsi_pipeline.train.config import WorkConfig
+
+torch.set_num_threads(1)
+sweeping.PIECE_TILES = 8
+work = WorkConfig(device="cpu", threads=1)
+sweep(sys.argv[1], model="plain", part="train", sweeps=["saturation:0.5"], work=work)
+"""
+
+
+def test_two_ranks_write_the_same_bytes_as_one_process(run: Path, tmp_path: Path) -> None:
+    found = sweep(run, model="plain", part="train", sweeps=["saturation:0.5"], work=CPU)
+    (path,) = found.tables["plain"]
+    expected = path.read_bytes()
+    path.unlink()
+    program = tmp_path / "ranks.py"
+    program.write_text(_TWO_RANKS, encoding="utf-8")
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    ended = subprocess.run(
+        [*line, "--master-port", free_port(), str(program), str(run)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**environment(), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert path.read_bytes() == expected

@@ -101,7 +101,9 @@ def test_a_folder_where_the_file_should_be_is_an_error_of_the_output(tmp_path: P
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_said_so(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="not allowed: choose another folder with -o"):
+    with pytest.raises(
+        OutputError, match="not allowed: ask for the right to, or choose another folder"
+    ):
         publish_bytes(tmp_path / "a", b"")
 
 
@@ -110,9 +112,18 @@ def test_a_folder_that_may_not_be_written_is_said_so(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "the disk or the quota is full: make room and run the same command again"),
         (errno.EDQUOT, "the disk or the quota is full: make room and run the same command again"),
-        (errno.EACCES, "writing there is not allowed: choose another folder with -o"),
-        (errno.EROFS, "writing there is not allowed: choose another folder with -o"),
-        (errno.ENOTDIR, "a file is where a folder should be: choose another folder with -o"),
+        (
+            errno.EACCES,
+            "writing there is not allowed: ask for the right to, or choose another folder",
+        ),
+        (
+            errno.EROFS,
+            "writing there is not allowed: ask for the right to, or choose another folder",
+        ),
+        (
+            errno.ENOTDIR,
+            "a file is where a folder should be: move it away, or choose another folder",
+        ),
         (errno.EIO, "Input/output error: look at the disk and run the same command again"),
     ],
 )

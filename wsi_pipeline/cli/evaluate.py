@@ -1,11 +1,16 @@
 """``wsi-pipeline evaluate``."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wsi_pipeline.cli import evaluate_maps as maps
 from wsi_pipeline.cli import evaluate_sweep, options
+
+if TYPE_CHECKING:
+    from wsi_pipeline.evaluation import Question
+    from wsi_pipeline.train.config import WorkConfig
 
 MODEL = Annotated[
     list[str] | None,
@@ -101,15 +106,12 @@ def evaluate(
 
     The same command goes on where one was cut off. torchrun and srun share the tiles among GPUs.
     """
-    from wsi_pipeline.cli import console, evaluate_scores
+    from wsi_pipeline.cli import console
     from wsi_pipeline.config import make_config
-    from wsi_pipeline.loader.world import this_world
     from wsi_pipeline.train.config import WorkConfig
 
     options.needs_extra("train", "torch", "timm")
-    from wsi_pipeline.cli.ask_progress import ask_progress
-    from wsi_pipeline.evaluation import Question, evaluate_models
-    from wsi_pipeline.train.peers import PeerError
+    from wsi_pipeline.evaluation import Question
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
     drawn = maps.MapFlags(heat_maps=heat_maps, cam=cam, collage=collage, slides=slides)
@@ -123,6 +125,7 @@ def evaluate(
             sweeps=sweep,
             apply_at=apply_at,
             keep_logits=keep_logits,
+            ensemble=ensemble,
             work=work,
             overwrite=overwrite,
             json=json,
@@ -130,12 +133,44 @@ def evaluate(
         )
         if not drawn.any:
             return
+    _ask_and_show(
+        run,
+        model or ["model"],
+        question,
+        drawn,
+        ensemble=ensemble,
+        work=work,
+        overwrite=overwrite,
+        json=json,
+        quiet=quiet,
+    )
+
+
+def _ask_and_show(
+    run: str,
+    models: Sequence[str],
+    question: "Question",
+    drawn: maps.MapFlags,
+    *,
+    ensemble: str | None,
+    work: "WorkConfig",
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Ask the models, draw what was asked for, and print both; the first rank of several does the talking."""
+    from wsi_pipeline.cli import evaluate_scores
+    from wsi_pipeline.cli.ask_progress import ask_progress
+    from wsi_pipeline.evaluation import evaluate_models
+    from wsi_pipeline.loader.world import this_world
+    from wsi_pipeline.train.peers import PeerError
+
     is_first = this_world().rank == 0
     try:
         with ask_progress(quiet=quiet or not is_first) as observer:
             found = evaluate_models(
                 run,
-                models=model or ["model"],
+                models=models,
                 question=question,
                 ensemble=ensemble,
                 work=work,

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 _BY_GROUP = ("balanced_accuracy", "auroc", "ece")
 """Shown of every scanner and centre; all others are in the table."""
 
+_REMARKED = (*_BY_GROUP, "temperature")
+"""Whose notes are shown: those of the others are the same."""
+
 
 def show(found: "EvaluatedModels", drawn: Mapping[str, Any], *, json: bool, quiet: bool) -> None:
     """Print scores and where the predictions are; notes on standard error in any case.
@@ -50,13 +53,14 @@ def _say_one(found: "Evaluated") -> None:
     from wsi_pipeline.evaluate.scores import headline
 
     if found.table is not None:
-        counted = _counts(found.table)
-        console.say(f"{found.model}: {counted}")
+        console.say(f"{found.model}: {_counts(found.table)}")
         shown = headline(found.table)
         console.print_table(("score", "cut-off", "value", "95 % interval over patients"), shown)
         for by in ("scanner", "centre"):
             if rows := _by_group(found.table, by):
                 console.print_table((by, "tiles", "patients", *_BY_GROUP), rows)
+        for text in _remarks(found.table):
+            console.say(f"scores: {text}")
     console.say(_place(found))
 
 
@@ -70,6 +74,12 @@ def _rows(table: "pa.Table", **wanted: str) -> list[dict[str, Any]]:
 def _counts(table: "pa.Table") -> str:
     row = next(row for row in _rows(table, unit="tile", by="all") if row["tiles"] is not None)
     return f"{row['tiles']} labelled tiles of {row['slides']} slides and {row['patients']} patients"
+
+
+def _remarks(table: "pa.Table") -> list[str]:
+    """Return what is said of the scores of all tiles, each once."""
+    rows = [row for row in _rows(table, unit="tile", by="all") if row["score"] in _REMARKED]
+    return list(dict.fromkeys(row["note"] for row in rows if row["note"]))
 
 
 def _by_group(table: "pa.Table", by: str) -> list[tuple[object, ...]]:
@@ -126,6 +136,8 @@ def _whole(found: "EvaluatedModels") -> Mapping[str, Any]:
 
 
 def _of(found: "Evaluated") -> dict[str, Any]:
+    from wsi_pipeline.evaluate.learnt import shift_rows
+
     return {
         "model": found.model,
         "predictions": str(found.predictions),
@@ -135,5 +147,6 @@ def _of(found: "Evaluated") -> dict[str, Any]:
         "was_there": found.was_there,
         "scores": found.scores,
         "table": [] if found.table is None else found.table.to_pylist(),
+        "logit_shifts": shift_rows(found.predictions),
         "notes": found.notes,
     }

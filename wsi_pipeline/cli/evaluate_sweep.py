@@ -46,6 +46,7 @@ def evaluate_sweep(
     sweeps: list[str],
     apply_at: Literal["source", "input", "both"],
     keep_logits: bool,
+    ensemble: str | None,
     work: "WorkConfig",
     overwrite: bool,
     json: bool,
@@ -56,7 +57,7 @@ def evaluate_sweep(
     Raises
     ------
     ConfigError
-        It is asked in views of tiles, or of tiles with a shortcut.
+        It is asked in views of tiles, of tiles with a shortcut, or of networks as one.
     """
     from wsi_pipeline.cli.ask_progress import ask_progress
     from wsi_pipeline.errors import ConfigError
@@ -69,6 +70,11 @@ def evaluate_sweep(
         raise ConfigError(
             f"sweep: expected plain tiles, got tta {question.tta} and shortcut {question.shortcut}; "
             "leave them out"
+        )
+    if ensemble is not None:
+        raise ConfigError(
+            f"ensemble: expected none with --sweep, which draws repeats as a mean and its spread, got "
+            f"{ensemble}; leave it out"
         )
     is_first = this_world().rank == 0
     try:

@@ -235,14 +235,18 @@ def _train(
 def _show(outcome: "TrainOutcome", *, json: bool, quiet: bool) -> None:
     from wsi_pipeline.cli import console
 
-    best = {"best_epoch": outcome.best_epoch, "best_loss": outcome.best_loss}
+    best = {
+        "best_epoch": outcome.best_epoch,
+        "epochs_count_from": 0,
+        "best_loss": outcome.best_loss,
+    }
     if json:
         console.print_json({"model": str(outcome.directory.path), "ended": outcome.ended, **best})
     elif not quiet:
         words = {"done": "trained", "already": "was trained before", "stopped": "stopped"}
         console.say(
             f"{outcome.directory.path} {words[outcome.ended]}: lowest validation loss "
-            f"{outcome.best_loss:.4f} in epoch {outcome.best_epoch + 1}"
+            f"{outcome.best_loss:.4f} in epoch {outcome.best_epoch + 1}, counted from 1"
         )
 
 

@@ -141,4 +141,6 @@ def _mean(values: Floats, needed: NDArray[np.bool_] | None) -> Floats:
 
 def _share(part: Floats, whole: Floats) -> Floats:
     whole = np.broadcast_to(whole, part.shape)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    shares = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares

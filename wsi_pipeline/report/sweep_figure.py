@@ -73,13 +73,18 @@ def _repeats(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _sharpness_above(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Name the median Laplacian variance at some levels along the upper edge."""
+    """Name some levels below, and the median Laplacian variance at each along the upper edge."""
     sharp = {float(row["level"]): row["laplacian_var"] for row in rows}
     known = sorted(level for level, value in sharp.items() if value is not None)
     chosen = known[:: max(1, -(-len(known) // _MOST_TICKS))]
+    axes.set_xticks(chosen, [f"{each:g}" for each in chosen])
     above = axes.secondary_xaxis("top")
-    above.set_xticks(chosen, [f"{sharp[each]:.3g}" for each in chosen], fontsize="small")
+    above.set_xticks(chosen, [_number(sharp[each]) for each in chosen], fontsize="small")
     above.set_xlabel("median Laplacian variance, squared grey levels", fontsize="small")
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _name_arms(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -153,33 +153,3 @@ def _scores(path: Path, about: Row) -> list[Row]:
         for name, value in said.items()
         if name != "tiles" and (value is None or isinstance(value, (int, float)))
     ]
-
-
-def learnt_of(
-    evaluation: Evaluation, like: Predictions, patients: Mapping[str, str]
-) -> Predictions | None:
-    """Return what the network says of tiles that it was trained on, or None where that was not kept.
-
-    Parameters
-    ----------
-    like
-        Of the same network: its classes.
-    patients
-        Slide to patient, of the run that the network was trained on.
-
-    Raises
-    ------
-    OSError, ValueError
-        The file is damaged.
-    """
-    path = evaluation.folder / "logits" / "train.parquet"
-    if not exists(path):
-        return None
-    table = read_table(path)
-    if "probability" not in table.column_names:  # of a training by an earlier version
-        table = table.append_column("probability", pa.nulls(table.num_rows, pa.float32()))
-    if "patient_id" not in table.column_names:
-        slides = table.column("slide_id").cast(pa.string()).to_pylist()
-        known = pa.array([patients.get(str(each)) for each in slides], pa.string())
-        table = table.append_column("patient_id", known)
-    return Predictions(table=table, classes=like.classes)

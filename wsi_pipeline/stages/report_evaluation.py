@@ -65,11 +65,15 @@ def value_text(value: float, low: float | None, high: float | None, *, digits: i
     return f"{value:.{digits}f}{around}"
 
 
-def evaluated(found: Evaluation, learnt: Predictions | None, *, number: int) -> Iterator[Part]:
+def evaluated(
+    found: Evaluation, predictions: Predictions, learnt: Predictions | None, *, number: int
+) -> Iterator[Part]:
     """Yield all that is shown of one evaluation.
 
     Parameters
     ----------
+    predictions
+        A row for every tile.
     learnt
         What the same network says of tiles that it was trained on, where that is known.
     number
@@ -78,7 +82,9 @@ def evaluated(found: Evaluation, learnt: Predictions | None, *, number: int) -> 
     Raises
     ------
     PipelineError
-        The predictions cannot be read, or a logit is no finite number.
+        A logit is no finite number.
+    ValueError
+        The training had other classes or logits.
     """
     yield Heading(title=found.title)
     for text in _notes(found):
@@ -87,7 +93,6 @@ def evaluated(found: Evaluation, learnt: Predictions | None, *, number: int) -> 
     for by in ("scanner", "centre"):
         yield from _by_group(found, by)
     yield from _by_patient(found, number)
-    predictions = found.predictions()
     if not predictions.weights.any():
         yield Notice(text=f"{found.title}: no tile has a label, so there is nothing to compare.")
         return
@@ -110,8 +115,7 @@ def _score_table(found: Evaluation) -> Table:
         at = [
             found.row(score),
             found.row(score, cutoff="validation"),
-            found.row(score, unit="slide", aggregate="mean"),
-            found.row(score, unit="patient", aggregate="mean"),
+            *(_of_several(found, score, unit) for unit in ("slide", "patient")),
         ]
         cells = [with_interval(row) for row in at]
         if any(cell is not None for cell in cells):
@@ -127,6 +131,12 @@ def _score_table(found: Evaluation) -> Table:
     )
 
 
+def _of_several(found: Evaluation, score: str, unit: str) -> Row | None:
+    """Return the row of slides or patients; None of a single one, which says nothing."""
+    row = found.row(score, unit=unit, aggregate="mean")
+    return row if row is not None and (row[f"{unit}s"] or 0) > 1 else None
+
+
 def _extent(found: Evaluation) -> str:
     row = next((row for row in found.scores if row["by"] == "all" and row["tiles"]), None)
     if row is None:
@@ -134,7 +144,8 @@ def _extent(found: Evaluation) -> str:
     if row["patients"] is None:
         return f"Scores of {row['tiles']} tiles"
     level = f", {100 * row['level']:.0f} % intervals in brackets" if row["level"] else ""
-    return f"Scores of {row['tiles']} tiles of {row['patients']} patients{level}"
+    patients = f"{row['patients']} patient{'' if row['patients'] == 1 else 's'}"
+    return f"Scores of {row['tiles']} tiles of {patients}{level}"
 
 
 def validation_cutoff(found: Evaluation) -> float | None:
@@ -281,7 +292,9 @@ def _shift_table(found: Evaluation, moved: Sequence[Shift]) -> Table:
         (each.name, *((_logit(each),) if several else ()), each.learnt, each.other, _moved(each))
         for each in moved
     ]
-    caption = f"{found.title}: shift of the logits from tiles that were learnt"
+    notes = list(dict.fromkeys(each.interval.note for each in moved if each.interval.note))
+    why = f" ({'; '.join(notes)})" if notes else ""
+    caption = f"{found.title}: shift of the logits from tiles that were learnt{why}"
     return Table(caption=caption, fields=fields, rows=rows)
 
 

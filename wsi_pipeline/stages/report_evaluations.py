@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wsi_pipeline.evaluate.learnt import learnt_tiles
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.files import exists, names_below
 from wsi_pipeline.report.parts import (
@@ -19,7 +20,7 @@ from wsi_pipeline.report.parts import (
     Section,
     Table,
 )
-from wsi_pipeline.stages.evaluated import UNREADABLE, Evaluation, evaluations_of, learnt_of
+from wsi_pipeline.stages.evaluated import UNREADABLE, Evaluation, evaluations_of
 from wsi_pipeline.stages.report_evaluation import evaluated, with_interval, word
 from wsi_pipeline.stages.report_sweeps import sweeps
 from wsi_pipeline.stages.run_directory import RunDirectory
@@ -110,8 +111,9 @@ def _compared(found: Sequence[Evaluation]) -> Iterator[Part]:
     for each in sorted(found, key=lambda each: each.order):
         alike[each.same_tiles].append(each)
     for (what, *_), several in alike.items():
-        if len(several) > 1:
+        if len(several) > len({each.arm for each in several}):
             yield _arms(what, several)
+        if len(several) > 1:
             yield from _ranges(what, several)
 
 
@@ -173,19 +175,20 @@ def _each(found: Sequence[Evaluation], patients: Mapping[str, str]) -> Iterator[
         )
         yield Notice(text=text)
     for number, each in enumerate(drawn):
-        learnt, lost = _learnt(each, patients)
-        yield from lost
         try:
-            yield from list(evaluated(each, learnt, number=number))
+            predictions = each.predictions()
+            learnt, lost = _learnt(each, predictions, patients)
+            yield from [*lost, *evaluated(each, predictions, learnt, number=number)]
         except UNREADABLE as error:
             yield Notice(text=f"{each.title} cannot be shown: {error}", kind="warning")
 
 
 def _learnt(
-    found: Evaluation, patients: Mapping[str, str]
+    found: Evaluation, predictions: Predictions, patients: Mapping[str, str]
 ) -> tuple[Predictions | None, list[Part]]:
+    """Return what the network says of training tiles, or a sentence why that cannot be read."""
     try:
-        return learnt_of(found, found.predictions(), patients), []
+        return learnt_tiles(found.folder, predictions.classes, patients), []
     except UNREADABLE as error:
         text = f"{found.model}: logits of the training cannot be read: {error}"
         return None, [Notice(text=text, kind="warning")]

@@ -25,6 +25,10 @@ from wsi_pipeline.train.config import TrainConfig, flat
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LIBRARIES = ("torch", "timm")
+_FOLDERS = (
+    *("checkpoints", "logits", "metrics", "tensorboard"),
+    *("predictions", "sweeps", "heatmaps", "cams", "collages"),  # of the weights that are removed
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +132,7 @@ def clear(directory: ModelDirectory) -> None:
     """Remove what an earlier training has left; first the checkpoint, so that nothing goes on from a half."""
     remove_file(directory.last)
     remove_file(directory.train_json)
-    for name in ("checkpoints", "logits", "metrics", "predictions", "tensorboard"):
+    for name in _FOLDERS:
         remove_tree(directory.path / name)
     remove_file(directory.path / "metrics.parquet")
 
