@@ -1,6 +1,7 @@
 """A whole study on small runs: what is written, what is not done twice, parts, kills, and bad luck."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tests.pipeline.runs import Command, environment, leftovers  # noqa: E402
 from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run  # noqa: E402
 from wsi_pipeline import study as studies  # noqa: E402
-from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
+from wsi_pipeline.errors import ConfigError, OutputError, TrainError  # noqa: E402
 from wsi_pipeline.evaluate.study_config import StudyConfig, study_config, work_of  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.study import StudyOutcome, planned, study  # noqa: E402
@@ -207,10 +208,10 @@ def test_what_is_done_is_not_done_again(
 
 
 def test_parts_give_what_one_process_gives(run: Path) -> None:
-    config = study_config(asked())
+    config = study_config(asked(repeats=1))
     first = carried_out(run, config, run.parent / "PARTS", part=(1, 2))
-    assert first.done == ("study.plain-0", "study.sd-0")
-    assert len(first.missing) == 2
+    assert (first.done, first.missing) == (("study.plain-0",), ("study.sd-0",))
+    assert first.answers == ()
     assert not (first.out / "study.html").exists()
     second = carried_out(run, config, run.parent / "PARTS", part=(2, 2))
     assert second.missing == ()
@@ -222,7 +223,7 @@ def test_parts_give_what_one_process_gives(run: Path) -> None:
 
 
 def test_a_study_that_is_cut_off_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = study_config(asked())
+    config = study_config(asked(repeats=1))
     calls: list[str] = []
 
     def interrupted(*given: Any, **named: Any) -> Any:  # noqa: ANN401  as evaluate
@@ -234,11 +235,10 @@ def test_a_study_that_is_cut_off_goes_on(run: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(studies, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carried_out(run, config, run.parent / "OUT")
-    states = [unit.state for unit in planned_of(run, config)]
-    assert states == ["done", "trained", "to do", "to do"]
+    assert [unit.state for unit in planned_of(run, config)] == ["done", "trained"]
     outcome = carried_out(run, config, run.parent / "OUT")
     assert outcome.missing == ()
-    assert calls[4] == "study.plain-1"
+    assert calls[4:] == ["study.sd-0", "study.sd-0"]
 
 
 def planned_of(run: Path, config: StudyConfig) -> tuple[studies.PlannedUnit, ...]:
@@ -276,12 +276,12 @@ def test_a_training_that_fails_is_named_and_the_others_are_done(run: Path) -> No
     assert not (run.parent / "OUT" / "study.html").exists()
 
 
-def test_a_damaged_record_is_said(run: Path) -> None:
-    config = study_config(asked(repeats=1))
-    outcome = carried_out(run, config, run.parent / "OUT")
-    (outcome.out / "units/study.sd-0.json").write_text("{", encoding="utf-8")
-    with pytest.raises(Exception, match=r"study\.sd-0\.json: cannot be read"):
-        carried_out(run, config, outcome.out)
+def test_a_damaged_record_is_said(whole: tuple[Path, StudyOutcome], tmp_path: Path) -> None:
+    run, outcome = whole
+    shutil.copytree(outcome.out / "units", tmp_path / "units")
+    (tmp_path / "units/study.sd-0.json").write_text("{", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"study\.sd-0\.json: cannot be read"):
+        carried_out(run, study_config(asked(ALL)), tmp_path)
 
 
 def test_runs_that_cannot_be_asked_are_refused_before_anything_is_trained(run: Path) -> None:
