@@ -1,6 +1,7 @@
 """Figures of a study: sharpness by scanner, curves of sweeps, scores of arms, logits of classes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,8 @@ def sharpness(plan: StudyPlan) -> Curves | None:
     A run whose tiles have no scanner is divided by centre, or is one curve.
     """
     values, groups = [], []
-    runs = {"": plan.run, **plan.externals}
+    own = Path(plan.run).name
+    runs = {"own run" if own in plan.externals else own: plan.run, **plan.externals}
     for name, run in runs.items():
         found = _sharpness_of(run, name if len(runs) > 1 else None)
         values.append(found["laplacian_var"].to_numpy(np.float64))
@@ -58,14 +60,11 @@ def _sharpness_of(run: str, name: str | None) -> pd.DataFrame:
     table = read_manifest(run, columns=columns)
     step = max(1, -(-table.num_rows // _MOST_VALUES))
     tiles = table.to_pandas().iloc[::step]
-    own = tiles[by].astype(object).fillna("unknown").astype(str) if by else ""
-    before = "" if name is None else (name or "run")
-    between = ": " if before and by else ""
-    return pd.DataFrame(
-        {"laplacian_var": tiles["laplacian_var"], "group": before + between + own}
-        if by
-        else {"laplacian_var": tiles["laplacian_var"], "group": before or "run"}
-    )
+    words = pd.Series(name or "run", index=tiles.index)
+    if by:
+        own = tiles[by].astype(object).fillna("unknown").astype(str)
+        words = own if name is None else f"{name}: " + own
+    return pd.DataFrame({"laplacian_var": tiles["laplacian_var"], "group": words})
 
 
 def curves(answers: Sequence[Told], *, score: str) -> dict[str, Lines]:

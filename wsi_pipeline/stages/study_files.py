@@ -14,6 +14,7 @@ from wsi_pipeline.evaluate.study_records import Record, measured, told
 from wsi_pipeline.evaluate.study_table import measured_table, summaries, summary_table
 from wsi_pipeline.files import publish_bytes, remove_file
 from wsi_pipeline.provenance import library_versions
+from wsi_pipeline.report.parts import Lines
 from wsi_pipeline.report.plots import Panel, plot_png
 from wsi_pipeline.report.render import render
 from wsi_pipeline.schema import SCHEMA_VERSION
@@ -72,7 +73,9 @@ def write_study(out: Path, found: Found, *, made: str | None = None) -> tuple[An
 def _panels(found: Found, figures: Figures) -> dict[str, Sequence[Panel]]:
     return {
         "figure2": () if figures.sharpness is None else (figures.sharpness,),
-        "figure3": figures.of_kind(found.plan, "sweep"),
+        "figure3": [
+            each for each in figures.of_kind(found.plan, "sweep") if isinstance(each, Lines)
+        ],
         "figure4": figures.of_kind(found.plan, "external"),
         "shortcut": figures.of_kind(found.plan, "shortcut"),
         "logits": figures.logits,
