@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from wsi_pipeline.errors import TrainError
+from wsi_pipeline.errors import ConfigError, TrainError
 from wsi_pipeline.evaluate.shift_config import sweeps_of
 from wsi_pipeline.evaluate.study_answer import Answer
 from wsi_pipeline.evaluate.study_config import StudyConfig
@@ -13,7 +13,7 @@ from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit, study_pl
 from wsi_pipeline.evaluate.study_records import Answered, Record, read_record, write_record
 from wsi_pipeline.evaluate.study_scores import mean_scores, study_scores, tile_scores
 from wsi_pipeline.evaluation import evaluate
-from wsi_pipeline.files import exists
+from wsi_pipeline.manifest import manifest_columns
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.robustness import sweep
 from wsi_pipeline.stages.study_files import found_of, write_study
@@ -98,6 +98,7 @@ def study(  # noqa: PLR0913  as for train
     """
     work = work or WorkConfig()
     plan, folder = study_plan(config, str(run), externals), absolute(out)
+    _check_labels(plan)
     with together(work.device) as peers:  # once for all: ranks that have parted do not meet again
         stopped, failed = _all(plan, plan.share(*part), folder, work, peers, observer)
         answers = _written(plan, folder) if peers.is_first and not stopped else ()
@@ -151,6 +152,7 @@ def planned(
         As for ``study``, as far as that shows before anything is trained.
     """
     plan, folder = study_plan(config, str(run), externals), absolute(out)
+    _check_labels(plan)
     sizes: dict[str, tuple[int, int]] = {}
     for unit in plan.units:
         if unit.arm.models not in sizes:
@@ -168,6 +170,23 @@ def planned(
         )
         for unit in plan.units
     )
+
+
+def _check_labels(plan: StudyPlan) -> None:
+    """Refuse another run whose tiles cannot be judged, before anything is trained.
+
+    Raises
+    ------
+    ConfigError
+        It is no run, or has no column of the labels.
+    """
+    targets = {unit.config.target for unit in plan.units}
+    for run in plan.externals.values():
+        if lacking := sorted(targets - {*manifest_columns(run)}):
+            raise ConfigError(
+                f"{run}: expected tiles with a {', '.join(lacking)}, got none; label the run first "
+                "(wsi-pipeline label)"
+            )
 
 
 def _state(plan: StudyPlan, unit: Unit, out: Path) -> State:
@@ -257,8 +276,12 @@ def _answered(
         shortcut=question.shortcut,
         work=work,
     )
-    table = found.predictions.with_suffix(".scores.parquet")
-    tempered = tile_scores(read_table(table).to_pylist()) if exists(table) else {}
+    if found.table is None:
+        raise ConfigError(
+            f"{question.on or plan.run}: expected tiles with a {unit.config.target}, got none that has one "
+            f"among {question.tiles}; label the run first (wsi-pipeline label)"
+        )
+    tempered = tile_scores(found.table.to_pylist())
     yield Answered(
         tiles=question.tiles,
         scores=study_scores({**tempered, **found.scores}, classes=classes, train=learnt),

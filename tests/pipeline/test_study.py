@@ -1,6 +1,9 @@
 """A whole study on small runs: what is written, what is not done twice, parts, kills, and bad luck."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,11 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
-from tests.pipeline.runs import Command, leftovers  # noqa: E402
+from tests.pipeline.runs import Command, environment, leftovers  # noqa: E402
+from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run  # noqa: E402
 from wsi_pipeline import study as studies  # noqa: E402
-from wsi_pipeline.errors import ConfigError, TrainError  # noqa: E402
+from wsi_pipeline.errors import ConfigError, OutputError, TrainError  # noqa: E402
 from wsi_pipeline.evaluate.study_config import StudyConfig, study_config, work_of  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.study import StudyOutcome, planned, study  # noqa: E402
@@ -204,10 +208,10 @@ def test_what_is_done_is_not_done_again(
 
 
 def test_parts_give_what_one_process_gives(run: Path) -> None:
-    config = study_config(asked())
+    config = study_config(asked(repeats=1))
     first = carried_out(run, config, run.parent / "PARTS", part=(1, 2))
-    assert first.done == ("study.plain-0", "study.sd-0")
-    assert len(first.missing) == 2
+    assert (first.done, first.missing) == (("study.plain-0",), ("study.sd-0",))
+    assert first.answers == ()
     assert not (first.out / "study.html").exists()
     second = carried_out(run, config, run.parent / "PARTS", part=(2, 2))
     assert second.missing == ()
@@ -219,7 +223,7 @@ def test_parts_give_what_one_process_gives(run: Path) -> None:
 
 
 def test_a_study_that_is_cut_off_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = study_config(asked())
+    config = study_config(asked(repeats=1))
     calls: list[str] = []
 
     def interrupted(*given: Any, **named: Any) -> Any:  # noqa: ANN401  as evaluate
@@ -231,11 +235,10 @@ def test_a_study_that_is_cut_off_goes_on(run: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(studies, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carried_out(run, config, run.parent / "OUT")
-    states = [unit.state for unit in planned_of(run, config)]
-    assert states == ["done", "trained", "to do", "to do"]
+    assert [unit.state for unit in planned_of(run, config)] == ["done", "trained"]
     outcome = carried_out(run, config, run.parent / "OUT")
     assert outcome.missing == ()
-    assert calls[4] == "study.plain-1"
+    assert calls[4:] == ["study.sd-0", "study.sd-0"]
 
 
 def planned_of(run: Path, config: StudyConfig) -> tuple[studies.PlannedUnit, ...]:
@@ -273,18 +276,23 @@ def test_a_training_that_fails_is_named_and_the_others_are_done(run: Path) -> No
     assert not (run.parent / "OUT" / "study.html").exists()
 
 
-def test_a_damaged_record_is_said(run: Path) -> None:
-    config = study_config(asked(repeats=1))
-    outcome = carried_out(run, config, run.parent / "OUT")
-    (outcome.out / "units/study.sd-0.json").write_text("{", encoding="utf-8")
-    with pytest.raises(Exception, match=r"study\.sd-0\.json: cannot be read"):
-        carried_out(run, config, outcome.out)
+def test_a_damaged_record_is_said(whole: tuple[Path, StudyOutcome], tmp_path: Path) -> None:
+    run, outcome = whole
+    shutil.copytree(outcome.out / "units", tmp_path / "units")
+    (tmp_path / "units/study.sd-0.json").write_text("{", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"study\.sd-0\.json: cannot be read"):
+        carried_out(run, study_config(asked(ALL)), tmp_path)
 
 
-def test_a_run_that_is_not_there_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    config = study_config(asked())
+def test_runs_that_cannot_be_asked_are_refused_before_anything_is_trained(run: Path) -> None:
+    config, out = study_config(asked()), run.parent / "OUT"
     with pytest.raises(ConfigError, match="NOWHERE"):
-        study(tmp_path / "NOWHERE", config, out=tmp_path / "OUT", externals=["OTHER"])
+        study(run.parent / "NOWHERE", config, out=out, externals=[str(run.parent / "OTHER")])
+    for path in (run.parent / "OTHER" / "manifest").glob("*.parquet"):
+        pd.read_parquet(path).drop(columns="label").to_parquet(path)
+    with pytest.raises(ConfigError, match=r"OTHER: expected tiles with a label, got none; label"):
+        carried_out(run, config, out)
+    assert not (run / "models").exists()
 
 
 def test_the_command_shows_the_plan_and_the_answers(
@@ -321,3 +329,22 @@ def test_wrong_usage_ends_in_a_sentence(
     ended = wsi("study", file, "--run", run, "-o", run.parent / "OUT", *flags)
     assert ended.code == 2
     assert message in ended.err
+
+
+@pytest.mark.slow
+def test_two_ranks_carry_out_one_study(run: Path) -> None:
+    file = run.parent / "study.yaml"
+    file.write_text(yaml.safe_dump(asked(repeats=1)), encoding="utf-8")
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    line += ["--master-port", free_port(), "-m", "wsi_pipeline", "study", str(file)]
+    line += ["--run", str(run), "--external", str(run.parent / "OTHER")]
+    ended = subprocess.run(
+        [*line, "-o", str(run.parent / "OUT"), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment(), "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["missing"] == []
+    assert {unit.state for unit in planned_of(run, study_config(asked(repeats=1)))} == {"done"}

@@ -39,7 +39,7 @@ def centre(demo: Path, folder: Path, name: str, wsi: Command) -> Path:
     table["path"] = [str(demo / path) for path in table["path"]]
     table.to_csv(folder / f"{name}.csv", index=False)
     run = folder / name
-    flags = ("--tile-size", "64", "--mpp", "4", "--quiet")
+    flags = ("--tile-size", "64", "--mpp", "2", "--quiet")
     done(wsi("tile", folder / f"{name}.csv", "-o", run, *flags))
     drawn = demo / "annotations"
     done(wsi("label", run, "--annotations", drawn, "--unlabelled", "benign", "--quiet"))
