@@ -15,13 +15,13 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.runs import Command, leftovers  # noqa: E402
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
+from wsi_pipeline.activation_maps import Explained, explain  # noqa: E402
+from wsi_pipeline.collages import collage, tile_images  # noqa: E402
 from wsi_pipeline.config import make_config  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
 from wsi_pipeline.evaluate.heat_config import CamConfig  # noqa: E402
 from wsi_pipeline.evaluate.predictions import read_predictions  # noqa: E402
 from wsi_pipeline.evaluation import Question, evaluate  # noqa: E402
-from wsi_pipeline.explaining import Explained, explain  # noqa: E402
-from wsi_pipeline.showing import collage, tile_images  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 

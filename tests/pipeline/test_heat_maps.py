@@ -23,7 +23,7 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate import heat_geojson
 from wsi_pipeline.evaluate.heat import from_bytes
 from wsi_pipeline.evaluate.heat_config import HeatConfig
-from wsi_pipeline.mapping import Mapped, heat_maps
+from wsi_pipeline.heat_maps import Mapped, heat_maps
 from wsi_pipeline.report.heat_picture import LEGEND_PX
 from wsi_pipeline.report.overlay import CAPTION_PX
 from wsi_pipeline.slides.drawn import write_pyramid

@@ -132,14 +132,14 @@ def _painted(run: Path, predictions: Path, flags: MapFlags, *, quiet: bool) -> d
 
     made: dict[str, Any] = {}
     if flags.heat_maps is not None:
-        from wsi_pipeline.mapping import heat_maps
+        from wsi_pipeline.heat_maps import heat_maps
 
         config = make_config(HeatConfig, {"kinds": flags.heat_maps, "slides": flags.slides})
         with _progress("heat maps", quiet=quiet) as told:
             mapped = heat_maps(run, predictions, config=config, told=told)
         made["heat_maps"] = _said(mapped.folder, mapped.files, mapped.left_out, mapped.notes)
     if flags.collage:
-        from wsi_pipeline.showing import collage
+        from wsi_pipeline.collages import collage
 
         made["collage"] = str(collage(run, predictions))
     return made
@@ -154,9 +154,9 @@ def _explained(
     work: "WorkConfig",
     quiet: bool,
 ) -> dict[str, Any]:
+    from wsi_pipeline.activation_maps import explain
     from wsi_pipeline.config import make_config
     from wsi_pipeline.evaluate.heat_config import CamConfig
-    from wsi_pipeline.explaining import explain
 
     config = make_config(CamConfig, {"method": flags.cam, "slides": flags.slides})
     with _progress(f"{flags.cam}", quiet=quiet) as told:

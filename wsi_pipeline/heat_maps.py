@@ -1,6 +1,6 @@
 """Joins predictions, runs and slides: what a network says of tiles, painted where they lie.
 
->>> from wsi_pipeline.mapping import heat_maps
+>>> from wsi_pipeline.heat_maps import heat_maps
 >>> drawn = heat_maps("RUN", "RUN/models/net/predictions/test.parquet")  # doctest: +SKIP
 """
 

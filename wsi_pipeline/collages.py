@@ -1,6 +1,6 @@
 """Joins predictions, runs and pictures: the tiles that a network is surest of, rightly and wrongly.
 
->>> from wsi_pipeline.showing import collage
+>>> from wsi_pipeline.collages import collage
 >>> path = collage("RUN", "RUN/models/net/predictions/test.parquet")  # doctest: +SKIP
 """
 

@@ -1,6 +1,6 @@
 """Joins a trained network, its predictions and tiles: where in each tile it sees a class.
 
->>> from wsi_pipeline.explaining import explain
+>>> from wsi_pipeline.activation_maps import explain
 >>> maps = explain("RUN", model="net")  # doctest: +SKIP
 """
 
