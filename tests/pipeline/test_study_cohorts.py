@@ -57,7 +57,7 @@ def test_the_study_of_the_demo_runs_from_two_centres_to_its_page(
     assert "cutout: AUROC on reversed: spectral_decoupling" in ended.out
     found = pd.read_parquet(tmp_path / "OUT" / "table2.parquet")
     assert set(found["experiment"]) == {"cutout", "robustness", "external"}
-    assert found.query("paper_mean.notna()")["tiles"].unique().tolist() == ["reversed"]
+    assert found[found["paper_mean"].notna()]["tiles"].unique().tolist() == ["reversed"]
     page = (tmp_path / "OUT" / "study.html").read_text(encoding="utf-8")
     assert all(
         f"{run}: {scanner}" in page for run in ("north", "south") for scanner in ("sharp", "soft")
