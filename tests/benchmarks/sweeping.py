@@ -77,7 +77,8 @@ def _run(folder: Path, tile_px: int, tiles: int) -> Path:
 
 def _network(image_px: int) -> Network:
     network = make_model(ModelConfig(name=NETWORK, image_px=image_px), 2)
-    return network.to(device_of("auto")).eval()
+    network.to(device_of("auto"))
+    return network.eval()
 
 
 def _second(work: Callable[[str], None]) -> float:
