@@ -364,7 +364,7 @@ def test_two_ranks_write_the_same_bytes_as_one_process(run: Path, tmp_path: Path
         [*line, "--master-port", free_port(), str(program), str(run)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
         env={**environment(), "OMP_NUM_THREADS": "1"},
     )
