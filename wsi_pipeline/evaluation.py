@@ -253,6 +253,7 @@ def _join(member: Member) -> None:
         for number in range(len(parts.cut))
     )
     metadata = answer_metadata(trained.classes, epoch=trained.epoch)
+    member.said.files.forget()
     write_pieces(member.table, pieces, metadata=metadata)
 
 

@@ -74,6 +74,43 @@ def test_repeats_are_members_and_one_ensemble(
     assert again.ensemble.scores == found.ensemble.scores
 
 
+def test_members_with_other_validation_tiles_are_an_ensemble_without_a_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = labelled_run(tmp_path, test=12)
+    for fold in range(2):
+        where = f"slide_id != 'tiles_validation' or tile != {fold}"
+        config, work = small(epochs=1, where=where)
+        train(run, config, name=f"fold-{fold}", work=work)
+    found = evaluate_models(run, models=["fold"], work=CPU)
+    assert found.ensemble is not None
+    assert found.ensemble.table is not None
+    assert "validation" not in found.ensemble.table["cutoff"].to_pylist()
+    assert all("validation" in each.table["cutoff"].to_pylist() for each in found.members)  # type: ignore[union-attr]
+    show(found, {}, json=False, quiet=True)
+    assert "members have other validation tiles" in capsys.readouterr().err
+    assert not list((run / "models").glob("*/predictions/*.parts"))
+
+
+def test_new_answers_never_lie_beside_old_scores(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = evaluate(run, model="net-0", where="tile < 8", work=CPU)
+    about, scores = (found.predictions.with_suffix(end) for end in (".json", ".scores.parquet"))
+    then = about.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("wsi_pipeline.evaluation.judge", _cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(run, model="net-0", where="tile < 8", overwrite=True, work=CPU)
+    assert (about.exists(), scores.exists()) == (False, False)
+    assert not evaluate(run, model="net-0", where="tile < 8", work=CPU).was_there
+    assert about.read_bytes() == then
+
+
+def _cut_off(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_rows_say_whose_and_where_the_tiles_are(run: Path) -> None:
     found = evaluate(run, model="net-0", work=CPU)
     rows = pd.read_parquet(found.predictions)

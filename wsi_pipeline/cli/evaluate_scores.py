@@ -26,8 +26,8 @@ def show(found: "EvaluatedModels", drawn: Mapping[str, Any], *, json: bool, quie
         console.print_json({**_whole(found), **({"maps": drawn} if drawn else {})})
     elif not quiet:
         _say(found)
-    notes = dict.fromkeys(note for each in found.members for note in each.notes)
-    for text in notes:
+    every = [*found.members, *([] if found.ensemble is None else [found.ensemble])]
+    for text in dict.fromkeys(note for each in every for note in each.notes):
         console.complain(f"note: {text}")
 
 

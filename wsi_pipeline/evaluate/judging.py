@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.ensembles import mean_predictions
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.evaluate.question import PredictionFiles, Question, key_of, prediction_files
@@ -136,33 +137,51 @@ def judge_ensemble(
     members
         Whose predictions are stored.
     validations
-        Their predictions of validation tiles.
+        Their predictions of validation tiles. Where these are not the same tiles, as of folds, there is no
+        cut-off and no temperature: what one member was chosen by, another has learnt.
 
     Raises
     ------
     ConfigError
-        They are of other classes or tiles.
+        They are of other classes or were asked for other tiles.
     OutputError
         It cannot be written.
     """
     names = [each.model for each in members]
+    validation, notes = _validation_of_all(validations)
     shared = {name: members[0].about[name] for name in ("run", "part", "where", "tta", "shortcut")}
     said = Said(
         model=folder.name,
         files=prediction_files(folder, question),
         about={**shared, "members": names},
         key=key_of({each.model: each.key for each in members}),
+        notes=notes,
     )
     is_there = said.files.hold(said.key)
     if not is_there:
         found = mean_predictions([read_predictions(each.files.table) for each in members])
         metadata = table_metadata(found.table)
         metadata.pop(EPOCH, None)
+        said.files.forget()
         write_table(said.files.table, found.table, metadata=metadata)
     publish_bytes(folder / "ensemble.json", _json({"members": names}))
-    known = [each for each in validations if each is not None]
-    validation = mean_predictions(known) if len(known) == len(members) else None
     return judge(replace(said, was_there=is_there), validation=validation)
+
+
+def _validation_of_all(
+    validations: Sequence[Predictions | None],
+) -> tuple[Predictions | None, tuple[str, ...]]:
+    """Return what members say of validation tiles as one, or what is to be said where they cannot."""
+    known = [each for each in validations if each is not None]
+    if len(known) < len(validations):
+        return None, ()
+    try:
+        return mean_predictions(known), ()
+    except ConfigError:
+        note = (
+            "no cut-off by validation tiles and no temperature: members have other validation tiles"
+        )
+        return None, (note,)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

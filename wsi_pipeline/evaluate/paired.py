@@ -81,8 +81,8 @@ def paired(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Pair
             f"paired: expected two scores or more of each, pair by pair; got {a.shape} and {b.shape}"
         )
     differences = a - b
-    n, mean, spread = len(a), float(differences.mean()), float(differences.std(ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread / np.sqrt(n)
+    n, mean, spread = len(a), float(differences.mean()), _spread(a, b)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * spread / n**0.5
     changed = differences[differences != 0]
     ranks = stats.rankdata(np.abs(changed)) * np.sign(changed)
     return Paired(
@@ -94,6 +94,13 @@ def paired(first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Pair
         sign_flip=_sign_flip(differences),
         wilcoxon=_sign_flip(ranks),
     )
+
+
+def _spread(a: Floats, b: Floats) -> float:
+    """Return the standard deviation of differences, 0 where they differ by rounding alone."""
+    differences = a - b
+    rounding = 8 * np.finfo(np.float64).eps * max(np.abs(a).max(), np.abs(b).max())
+    return 0.0 if np.ptp(differences) <= rounding else float(differences.std(ddof=1))
 
 
 def _student(differences: Floats, spread: float) -> Verdict:

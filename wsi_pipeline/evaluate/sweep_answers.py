@@ -79,9 +79,6 @@ class Heard:
         )
 
 
-_LOGITS = "logits of "
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
     """What one network said of all tiles."""

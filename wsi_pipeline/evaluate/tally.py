@@ -37,7 +37,7 @@ def count_scores(
     classes: Sequence[str],
     *,
     cutoff: str = "0.5",
-    needed: NDArray[np.bool_] | None = None,
+    needed: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> dict[Key, Floats]:
     """Return the scores of counts, ``(groups,)`` each, NaN where one cannot be said.
 
@@ -50,29 +50,36 @@ def count_scores(
     cutoff
         What ``confusion`` was counted at, for the keys.
     needed
-        Classes without whose score a mean over classes cannot be said, ``(classes,)``; by default a class
-        that cannot be scored is left out of it.
+        Of each of ``POSITIVE`` the classes without which its mean over classes cannot be said,
+        ``(classes,)``; by default a class that cannot be scored is left out of it.
     """
-    total = confusion.sum(axis=(1, 2))
-    true = np.diagonal(confusion, axis1=1, axis2=2)
-    own, said = confusion.sum(axis=2), confusion.sum(axis=1)
-    each = {
-        "recall": _share(true, own),
-        "specificity": _share(total[:, None] - own - said + true, total[:, None] - own),
-        "precision": _share(true, said),
-        "f1": _share(2 * true, own + said),
-    }
+    each = _of_classes(confusion)
+    means = {name: _mean(each[name], None if needed is None else needed[name]) for name in POSITIVE}
+    true = np.trace(confusion, axis1=1, axis2=2)
     found = {
-        "accuracy": _share(true.sum(axis=1), total),
-        "balanced_accuracy": _mean(each["recall"], needed),
+        "accuracy": _share(true, confusion.sum(axis=(1, 2))),
+        "balanced_accuracy": means["recall"],
     }
     for name in POSITIVE:
         if len(classes) == 2:
             found[name] = each[name][:, 1]
             continue
-        found[f"{name}_macro"] = _mean(each[name], needed)
+        found[f"{name}_macro"] = means[name]
         found |= {f"{name}_{word}": each[name][:, at] for at, word in enumerate(classes)}
     return {(name, cutoff): values for name, values in found.items()}
+
+
+def _of_classes(confusion: Floats) -> dict[str, Floats]:
+    """Return the scores of every class against the others, ``(groups, classes)`` each."""
+    total = confusion.sum(axis=(1, 2))[:, None]
+    true = np.diagonal(confusion, axis1=1, axis2=2)
+    own, said = confusion.sum(axis=2), confusion.sum(axis=1)
+    return {
+        "recall": _share(true, own),
+        "specificity": _share(total - own - said + true, total - own),
+        "precision": _share(true, said),
+        "f1": _share(2 * true, own + said),
+    }
 
 
 def losses(tiles: Judged, codes: Ints, *, groups: int) -> Floats:
@@ -120,10 +127,12 @@ def prevalences(sums: Floats, classes: Sequence[str]) -> dict[Key, Floats]:
 def counted(confusion: Floats, classes: Sequence[str], *, cutoff: str) -> Statistic:
     """Return the scores of counts by weights of patients; ``confusion`` is that of each patient.
 
-    A draw without a class that is there has no mean over classes: that of the others is another number.
+    A draw in which a class cannot be scored that can be in the whole has no mean over classes: that of the
+    others is another number.
     """
     flat = confusion.reshape(len(confusion), -1)
-    needed = confusion.sum(axis=(0, 2)) > 0
+    whole = _of_classes(confusion.sum(axis=0, keepdims=True))
+    needed = {name: ~np.isnan(values[0]) for name, values in whole.items()}
 
     def statistic(draws: Floats) -> Mapping[Key, Floats]:
         drawn = (draws @ flat).reshape(-1, *confusion.shape[1:])

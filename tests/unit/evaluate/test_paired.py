@@ -83,6 +83,17 @@ def kernel_of(a: float, b: float) -> float:
     return float(a > b) + 0.5 * float(a == b)
 
 
+def test_pairs_that_differ_alike_but_for_rounding_are_equal() -> None:
+    first = np.array([0.8, 0.9, 0.7, 0.6, 0.5])
+    second = np.array([0.77, 0.87, 0.67, 0.57, 0.47])
+    assert np.ptp(first - second) > 0  # in their last digits
+    found = paired(first, second)
+    assert (found.t.p, found.effect) == (None, None)
+    assert found.t.note == "all differences are equal"
+    assert found.mean == pytest.approx(0.03)
+    assert paired(first, second * (1 + 1e-9 * np.arange(5))).t.p is not None
+
+
 @settings(max_examples=20)
 @given(seeds)
 def test_delong_is_its_definition(seed: int) -> None:

@@ -217,6 +217,20 @@ def test_a_class_without_tiles_has_null_scores_that_say_so() -> None:
     assert "validation" not in set(table.to_pandas()["cutoff"])
 
 
+def test_a_class_that_is_said_and_not_there_counts_in_score_and_interval() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(300, 3)).astype(np.float32)
+    targets = np.arange(300) % 2  # none of the third class, which is said of every third tile
+    patients = [f"P{number % 20:02d}" for number in range(300)]
+    said = predictions_of(logits, targets, patients=patients, classes=THREE)
+    rows = rows_of(score_table(said, replicates=400)).set_index("score")
+    expected = reference.precision_score(targets, logits.argmax(axis=1), average="macro")
+    assert rows.loc["precision_macro", "value"] == pytest.approx(expected, abs=1e-9)
+    for score in ("precision_macro", "f1_macro", "recall_macro"):
+        row = rows.loc[score]
+        assert row["low"] < row["value"] < row["high"], score
+
+
 def test_tiles_without_a_label_count_for_nothing() -> None:
     said = predictions_of([0.5, -0.5, 9.0], [1, 0, -1], patients=["a", "b", "c"])
     row = rows_of(score_table(said, replicates=0), score="accuracy").iloc[0]
