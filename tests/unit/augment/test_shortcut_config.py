@@ -1,12 +1,16 @@
 """Settings of a shortcut: shares of classes by name, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 
 from wsi_pipeline.augment.shortcut_config import ShortcutConfig, shares_of
+from wsi_pipeline.config import make_config, read_yaml
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.train.config import TrainConfig, flat, given_values, train_configs
 from wsi_pipeline.train.tune_config import TuneConfig, with_values
 
+RECIPES = Path(__file__).resolve().parents[3] / "workflows" / "pcam" / "cutout"
 PAPER = {"kind": "cutout", "train": {"benign": 0.25, "cancer": 0.025}, "test": {"cancer": 1}}
 
 
@@ -75,3 +79,26 @@ def test_a_search_does_not_vary_what_tiles_carry() -> None:
     with pytest.raises(ConfigError, match=r"shortcut.size, which says what is learnt"):
         TuneConfig(space={"shortcut.size": {"uniform": [0.1, 0.5]}}, sampler="tpe")
     TuneConfig(train={"shortcut": PAPER})
+
+
+def test_the_arms_of_the_recipe_differ_in_what_they_are_compared_for_alone() -> None:
+    arms = {
+        path.stem: flat(given_values(train_configs(read_yaml(path))[0]))
+        for path in RECIPES.glob("[!t]*.yaml")
+    }
+    assert sorted(arms) == ["control", "spectral_decoupling", "weight_decay"]
+    plain, control = arms["weight_decay"], arms["control"]
+    assert {key for key, value in plain.items() if control[key] != value} == {"shortcut.train"}
+    assert shares_of(
+        train_configs(read_yaml(RECIPES / "control.yaml"))[0].shortcut, "train", ("0", "1")
+    ) == (1.0, 1.0)
+
+
+def test_the_search_of_the_recipe_sees_the_shortcut_and_each_of_its_corners_can_be_trained() -> (
+    None
+):
+    search = make_config(TuneConfig, read_yaml(RECIPES / "tune.yaml"))
+    assert search.score == "auroc_worst"
+    for corner in search.corners:
+        config = train_configs(with_values(search.train, corner))[0]
+        assert shares_of(config.shortcut, "train", ("0", "1")) == (0.25, 0.025)
