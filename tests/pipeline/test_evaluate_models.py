@@ -86,7 +86,8 @@ def test_members_with_other_validation_tiles_are_an_ensemble_without_a_cut_off(
     assert found.ensemble is not None
     assert found.ensemble.table is not None
     assert "validation" not in found.ensemble.table["cutoff"].to_pylist()
-    assert all("validation" in each.table["cutoff"].to_pylist() for each in found.members)  # type: ignore[union-attr]
+    tables = [each.table for each in found.members]
+    assert all(each is not None and "validation" in each["cutoff"].to_pylist() for each in tables)
     show(found, {}, json=False, quiet=True)
     assert "members have other validation tiles" in capsys.readouterr().err
     assert not list((run / "models").glob("*/predictions/*.parts"))
