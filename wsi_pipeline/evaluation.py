@@ -6,16 +6,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asking import parts_told
+from wsi_pipeline.evaluate.bootstrap import Interval
 from wsi_pipeline.evaluate.ensembles import Chosen, chosen_models
 from wsi_pipeline.evaluate.judging import Evaluated, judge, judge_ensemble
+from wsi_pipeline.evaluate.nested import by_score, repeated
 from wsi_pipeline.evaluate.observer import AskObserver, SilentAskObserver
+from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.question import PARTS, Part, Question, Tta
+from wsi_pipeline.evaluate.sweep_table import arm_of
 from wsi_pipeline.questions import Member, Plan, ask_of, together_asked
 from wsi_pipeline.stages.lease import sole_use
 from wsi_pipeline.stages.run_directory import RunDirectory
@@ -47,6 +51,8 @@ class EvaluatedModels:
     """All of them as one."""
     spreads: tuple[Spread, ...]
     """Of the members' scores."""
+    nested: Mapping[str, Interval] = field(default_factory=dict)
+    """Of the mean of each of these over seeds and patients; none where the members are no repeats."""
 
 
 def evaluate(  # noqa: PLR0913  what is asked, one by one
@@ -280,4 +286,18 @@ def _judged(
     for each in lacking:
         each.parts.remove()
     spreads = spreads_of([each.scores for each in found])
-    return EvaluatedModels(members=found, ensemble=ensemble, spreads=spreads)
+    nested = _nested(found)
+    return EvaluatedModels(members=found, ensemble=ensemble, spreads=spreads, nested=nested)
+
+
+def _nested(members: Sequence[Evaluated]) -> Mapping[str, Interval]:
+    """Return intervals of the scores of repeats; none of other networks, nor without labels."""
+    if len({arm_of(each.model) for each in members}) != 1 or len(members) < 2:
+        return {}
+    if any(each.table is None for each in members):
+        return {}
+    said = [read_predictions(each.predictions) for each in members]
+    try:
+        return by_score(repeated(said), said[0].classes)
+    except ConfigError:  # folds have other validation tiles
+        return {}

@@ -67,6 +67,14 @@ def test_repeats_are_members_and_one_ensemble(
     show(found, {}, json=False, quiet=False)
     said = capsys.readouterr().out
     assert "standard deviation" in said
+    assert "95 % interval, seeds and patients" in said
+    assert "intervals: 2 repeats; 1 patient: no interval" in said
+    wider = evaluate_models(run, models=["net"], question=Question(part="all"), work=CPU)
+    average = next(each.mean for each in wider.spreads if each.score == "accuracy")
+    interval = wider.nested["accuracy"]
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.low <= average <= interval.high
     assert "the mean of their probabilities" in said
     again = evaluate_models(run, models=["net-*"], work=CPU)
     assert again.ensemble is not None

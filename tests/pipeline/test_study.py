@@ -138,6 +138,9 @@ def test_the_table_has_means_spread_differences_and_the_papers_numbers(
     assert found.loc[key, "std"] == pytest.approx(ours.std(ddof=1))
     assert found.loc[key, "difference"] == pytest.approx((ours - theirs).mean())
     assert found.loc[key, "least_p"] == 0.5
+    low, high = found.loc[key, ["difference_nested_low", "difference_nested_high"]]
+    assert low <= high
+    assert table_of(outcome).query("tiles == 'box_blur'")["nested_low"].isna().all()
     compared = found["difference"].notna().groupby("arm").any()
     assert compared.to_dict() == {"free": True, "plain": False, "sd": True}
     paper = found["paper_mean"].dropna()

@@ -38,14 +38,26 @@ def _say(found: "EvaluatedModels") -> None:
         _say_one(found.members[0])
         return
     rows = [
-        (each.score, f"{each.mean:.4f}", _cell(each.std), each.repeats) for each in found.spreads
+        (each.score, f"{each.mean:.4f}", _cell(each.std), each.repeats, _nested(found, each.score))
+        for each in found.spreads
     ]
-    console.print_table(("score", "mean", "standard deviation", "models"), rows)
+    heads = ("score", "mean", "standard deviation", "models", "95 % interval, seeds and patients")
+    width = len(heads) if found.nested else len(heads) - 1
+    console.print_table(heads[:width], [row[:width] for row in rows])
+    for text in dict.fromkeys(each.note for each in found.nested.values() if each.note):
+        console.say(f"intervals: {text}")
     for each in found.members:
         console.say(_place(each))
     if found.ensemble is not None:
         console.say(f"{found.ensemble.model}: the mean of their probabilities")
         _say_one(found.ensemble)
+
+
+def _nested(found: "EvaluatedModels", score: str) -> str:
+    interval = found.nested.get(score)
+    if interval is None or interval.low is None or interval.high is None:
+        return ""
+    return f"{interval.low:.4f} to {interval.high:.4f}"
 
 
 def _say_one(found: "Evaluated") -> None:
@@ -131,6 +143,7 @@ def _whole(found: "EvaluatedModels") -> Mapping[str, Any]:
     return {
         "models": [_of(each) for each in found.members],
         "spreads": [asdict(each) for each in found.spreads],
+        "nested": {score: asdict(each) for score, each in found.nested.items()},
         "ensemble": None if found.ensemble is None else _of(found.ensemble),
     }
 

@@ -6,7 +6,7 @@ repeats get wrong of a patient would average out as if it were chance (Owen, The
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from wsi_pipeline.evaluate.bootstrap import (
 )
 from wsi_pipeline.evaluate.holders import holders, holders_of
 from wsi_pipeline.evaluate.measures import Measure, statistic_of, values_of
-from wsi_pipeline.evaluate.paired import aligned
+from wsi_pipeline.evaluate.paired import NOT_ALIKE, in_order, tiles_digest
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.evaluate.scores import units_of
 from wsi_pipeline.randomness import generator
@@ -41,6 +41,42 @@ class Repeated:
     """Of the mean over whatever seeds and patients."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """What one network is worth, and what it would be worth on other patients."""
+
+    classes: tuple[str, ...]
+    tiles: str
+    """Digest of the tiles, their labels and their weights."""
+    values: Mapping[Key, float]
+    """Scores of tiles at 0.5, NaN where one cannot be said."""
+    draws: Mapping[Key, Floats] = field(repr=False)
+    """Of each draw of patients, ``(draws,)``: the same patients for whatever network of the same tiles."""
+    patients: int
+    effective: Mapping[Key, float]
+
+
+def drawn_of(predictions: Predictions, *, replicates: int = REPLICATES, seed: int = 0) -> Drawn:
+    """Return the scores of a network's tiles, and those of draws of their patients."""
+    whole = in_order(predictions.labelled())
+    name = "0.5" if len(whole.classes) == 2 else "none"
+    measure = Measure(unit="tile", aggregate=None, cutoffs={name: 0.0 if name == "0.5" else None})
+    units = units_of(whole)
+    once = np.zeros(len(units.slides), np.int64)
+    values = values_of(units, measure, once, groups=1)
+    statistic, patients = statistic_of(units, measure, draws=replicates)
+    found = replicated(statistic, patients=patients, replicates=replicates, seed=seed)
+    held = holders(units)
+    return Drawn(
+        classes=whole.classes,
+        tiles=tiles_digest(whole),
+        values={key: float(each[0]) for key, each in values.items()},
+        draws=found.values,
+        patients=len(held),
+        effective={key: holders_of(held, key[0], whole.classes).effective for key in values},
+    )
+
+
 def repeated(
     repeats: Sequence[Predictions],
     *,
@@ -55,39 +91,76 @@ def repeated(
     ConfigError
         There are none, or repeats are of other tiles.
     """
-    if not repeats:
-        raise ConfigError("repeats: expected predictions of one or more, got none")
-    whole = [aligned(repeats[0], each)[1] for each in repeats]
-    classes = repeats[0].classes
-    name = "0.5" if len(classes) == 2 else "none"
-    measure = Measure(unit="tile", aggregate=None, cutoffs={name: 0.0 if name == "0.5" else None})
-    units = [units_of(each) for each in whole]
-    once = np.zeros(len(units[0].slides), np.int64)
-    values = [values_of(each, measure, once, groups=1) for each in units]
-    drawn = []
-    for each in units:
-        statistic, patients = statistic_of(each, measure, draws=replicates)
-        drawn.append(
-            replicated(statistic, patients=patients, replicates=replicates, seed=seed).values
-        )
-    held = holders(units[0])
-    picked = generator(seed, "repeats").integers(0, len(units), (replicates, len(units)))
+    drawn = [drawn_of(each, replicates=replicates, seed=seed) for each in repeats]
+    return over_repeats(drawn, seed=seed, level=level)
+
+
+def over_repeats(
+    ours: Sequence[Drawn],
+    reference: Sequence[Drawn] = (),
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Mapping[Key, Repeated]:
+    """Return the mean of every score over repeats, or by how much it differs from that of a reference.
+
+    Parameters
+    ----------
+    ours
+        A network for each seed.
+    reference
+        Those that are compared with, of the same seeds in the same order; none: nothing is compared.
+    seed
+        Of the draws of repeats.
+    level
+        As for ``interval_of``.
+
+    Raises
+    ------
+    ConfigError
+        There are none, or they are of other tiles.
+    """
+    _check_alike([*ours, *reference])
+    first, others = ours[0], reference or [None] * len(ours)
+    pairs = list(zip(ours, others, strict=True))
+    draws = len(next(iter(first.draws.values())))
+    picked = generator(seed, "repeats").integers(0, len(ours), (draws, len(ours)))
 
     def one(key: Key) -> Repeated:
-        found = np.array([each[key][0] for each in values])
-        both = np.stack([each[key] for each in drawn])
-        of = holders_of(held, key[0], classes)
+        values = [a.values[key] - (b.values[key] if b else 0.0) for a, b in pairs]
+        both = [a.draws[key] - (b.draws[key] if b else 0.0) for a, b in pairs]
+        found = np.array(values)
         interval = nested_interval(
-            found, both, picked, patients=len(held), effective=of.effective, level=level
+            found,
+            np.stack(both),
+            picked,
+            patients=first.patients,
+            effective=first.effective[key],
+            level=level,
         )
         spread = float(found.std(ddof=1)) if len(found) > 1 else None
-        return Repeated(
-            values=tuple(found.tolist()), mean=float(found.mean()), spread=spread, interval=interval
-        )
+        mean = float(found.mean())
+        return Repeated(values=tuple(values), mean=mean, spread=spread, interval=interval)
 
-    return {
-        key: one(key) for key in values[0] if not any(np.isnan(each[key][0]) for each in values)
-    }
+    known = [*ours, *reference]
+    keys = [key for key in first.values if not any(np.isnan(each.values[key]) for each in known)]
+    return {key: one(key) for key in keys}
+
+
+def _check_alike(known: Sequence[Drawn]) -> None:
+    if not known:
+        raise ConfigError("repeats: expected predictions of one or more, got none")
+    if len({(each.classes, each.tiles) for each in known}) > 1:
+        raise ConfigError(NOT_ALIKE)
+
+
+def by_score(found: Mapping[Key, Repeated], classes: Sequence[str]) -> dict[str, Interval]:
+    """Return intervals by score, as rows of metrics call it; each is at one cut-off."""
+    named = {score: each.interval for (score, _), each in found.items()}
+    aliases = {"auroc": "auroc_macro"}
+    if len(classes) == 2:
+        aliases |= {f"recall_{classes[0]}": "specificity", f"recall_{classes[1]}": "recall"}
+    return named | {name: named[other] for name, other in aliases.items() if other in named}
 
 
 def nested_interval(

@@ -4,6 +4,7 @@ Repeats say whether a way of training is better for whatever seed, on these pati
 whether a network is better for whatever patients. docs/concepts/statistics.md says when which is asked.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -27,6 +28,11 @@ from wsi_pipeline.evaluate.measures import Measure, statistic_of, values_of
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.evaluate.scores import units_of
 from wsi_pipeline.train.metrics import Floats
+
+NOT_ALIKE = (
+    "two networks can be compared on the same labelled tiles only; evaluate both on the same part, with the "
+    "same condition"
+)
 
 MOST_PAIRS = 20
 """Pairs of which every pattern of signs is tried: a million."""
@@ -201,20 +207,24 @@ def aligned(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
     ConfigError
         They are of other tiles, labels, or classes.
     """
-    pair = (_in_order(first.labelled()), _in_order(second.labelled()))
+    pair = (in_order(first.labelled()), in_order(second.labelled()))
     same = first.classes == second.classes and _said_of(pair[0]) == _said_of(pair[1])
     if not same:
-        raise ConfigError(
-            "two networks can be compared on the same labelled tiles only; evaluate both on the same part, "
-            "with the same condition"
-        )
+        raise ConfigError(NOT_ALIKE)
     return pair
 
 
-def _in_order(whole: Predictions) -> Predictions:
+def in_order(whole: Predictions) -> Predictions:
+    """Return tiles by the name of their slide and their number."""
     slides, tiles = whole.groups("slide_id").codes, whole.table.column("tile").to_numpy()
     order = np.lexsort((tiles, slides))
     return Predictions(table=whole.table.take(order), classes=whole.classes)
+
+
+def tiles_digest(whole: Predictions) -> str:
+    """Return 16 hexadecimal digits that change with a tile, its order, label or weight."""
+    names, numbers = _said_of(whole)
+    return hashlib.sha256(repr(names).encode() + numbers).hexdigest()[:16]
 
 
 def _said_of(whole: Predictions) -> tuple[tuple[str, ...], bytes]:

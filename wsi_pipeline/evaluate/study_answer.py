@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from wsi_pipeline.evaluate.study_config import SCORES
-from wsi_pipeline.evaluate.study_table import Summary
+from wsi_pipeline.evaluate.study_table import Against, Summary
 
 Verdict: TypeAlias = Literal["for", "against", "open", "unsaid"]
 
@@ -27,8 +27,8 @@ class Answer:
     experiment: str
     tiles: str
     verdict: Verdict
-    """``for`` and ``against`` the method where the 95 % interval of the difference leaves out 0; else
-    ``open``, or ``unsaid`` where there is no interval."""
+    """``for`` and ``against`` the method where both 95 % intervals of the difference leave out 0 there,
+    that over seeds and that over seeds and patients; else ``open``, or ``unsaid`` of a single pair."""
     text: str
 
 
@@ -84,9 +84,23 @@ def _verdict(method: Summary) -> Verdict:
     found = method.against
     if found is None or found.low is None or found.high is None:
         return "unsaid"
-    if found.low <= 0 <= found.high:
+    sides = {_side(found.low, found.high), _side_of_patients(found)}
+    if len(sides) > 1 or not sides & {-1, 1}:
         return "open"
-    return "for" if (found.mean > 0) == _more_is_better(method.score) else "against"
+    return "for" if (1 in sides) == _more_is_better(method.score) else "against"
+
+
+def _side(low: float, high: float) -> int:
+    """Return on which side of 0 an interval lies; 0 where it holds 0."""
+    return 0 if low <= 0 <= high else int(low > 0) - int(high < 0)
+
+
+def _side_of_patients(found: Against) -> int | None:
+    """Return the side of the interval over seeds and patients; None where there is none."""
+    nested = found.nested
+    if nested is None or nested.low is None or nested.high is None:
+        return None
+    return _side(nested.low, nested.high)
 
 
 def _more_is_better(score: str) -> bool:
@@ -107,16 +121,44 @@ def _difference(method: Summary, reference: Summary, verdict: Verdict) -> str:
         return (
             f"{begin}; one pair of repeats has no interval, so nothing can be said for or against."
         )
-    ends = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
     test = "" if found.p is None else f", paired t test p = {_p(found.p)}"
+    ends = f"95 % interval over seeds {_ends(found.low, found.high)}{test}; {_of_patients(found)}"
     meant = {
         "for": f"This speaks for {method.arm}.",
         "against": f"This speaks against {method.arm}.",
-        "open": f"0 lies within: this speaks neither for {method.arm} nor against it.",
+        "open": f"{_left_open(found)}: this speaks neither for {method.arm} nor against it.",
         "unsaid": "",
     }[verdict]
-    least = "" if verdict == "open" else _least(found.pairs, found.least_p)
-    return f"{begin} ({ends}{test}). {meant}{least}"
+    return f"{begin} ({ends}). {meant}{_least(found.pairs, found.least_p)}"
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{low:+.3f} to {high:+.3f}"
+
+
+def _of_patients(found: Against) -> str:
+    nested = found.nested
+    if nested is None or nested.low is None or nested.high is None:
+        return "none over patients"
+    return f"over seeds and patients {_ends(nested.low, nested.high)}"
+
+
+def _left_open(found: Against) -> str:
+    """Return which of the two intervals leaves the answer open."""
+    seeds, patients = _side(found.low or 0.0, found.high or 0.0), _side_of_patients(found)
+    match (seeds, patients):
+        case (0, 0):
+            return "0 lies within both intervals"
+        case (0, _):
+            return "0 lies within the interval over seeds"
+        case (_, None):
+            return (
+                "Seeds leave 0 out, but without an interval over patients other patients are open"
+            )
+        case (_, 0):
+            return "Seeds leave 0 out, but 0 lies within the interval over seeds and patients"
+        case _:
+            return "The two intervals lie on different sides of 0"
 
 
 def _least(pairs: int, least_p: float) -> str:
@@ -125,7 +167,7 @@ def _least(pairs: int, least_p: float) -> str:
         return ""
     return (
         f" With {pairs} pairs no test that permutes signs can come below p = {least_p:.4g}: the interval "
-        "rests on differences that are spread normally."
+        "over seeds rests on differences that are spread normally."
     )
 
 

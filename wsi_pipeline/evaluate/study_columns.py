@@ -40,10 +40,23 @@ STUDY_COLUMNS = _columns(
     ("std", pa.float64(), "Standard deviation with n - 1; null of one repeat"),
     ("low", pa.float64(), "Lower end of the 95 % interval of the mean: Student's t over repeats"),
     ("high", pa.float64(), "Upper end"),
+    (
+        "nested_low",
+        pa.float64(),
+        "Lower end of the 95 % interval of the mean over seeds and patients: both are drawn; null of sweeps, "
+        "of scores after temperature, and of one patient",
+    ),
+    ("nested_high", pa.float64(), "Upper end"),
     ("pairs", pa.int64(), "Seeds that the arm and the reference share; null of the reference"),
     ("difference", pa.float64(), "Mean over these of the arm's score less the reference's"),
     ("difference_low", pa.float64(), "Lower end of its 95 % interval: paired t"),
     ("difference_high", pa.float64(), "Upper end"),
+    (
+        "difference_nested_low",
+        pa.float64(),
+        "Lower end of its 95 % interval over seeds and patients, as nested_low",
+    ),
+    ("difference_nested_high", pa.float64(), "Upper end"),
     ("p", pa.float64(), "Of the paired t test, two-sided"),
     ("p_signs", pa.float64(), "Of the test that tries every pattern of signs of the differences"),
     ("least_p", pa.float64(), "Below which the latter cannot come with so many pairs"),

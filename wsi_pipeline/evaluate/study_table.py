@@ -9,18 +9,30 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from scipy import stats
 
-from wsi_pipeline.evaluate.bootstrap import LEVEL
+from wsi_pipeline.evaluate.bootstrap import LEVEL, Interval
 from wsi_pipeline.evaluate.paired import paired
 from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
 from wsi_pipeline.evaluate.study_config import SCORES, Paper
 from wsi_pipeline.tables import table_of_rows
+
+Cell: TypeAlias = tuple[str, str, str]
+"""Experiment, tiles and arm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nested:
+    """Intervals of one arm on some tiles, by score, over seeds and patients together."""
+
+    means: Mapping[str, Interval] = field(repr=False, default_factory=dict)
+    differences: Mapping[str, Interval] = field(repr=False, default_factory=dict)
+    """From the reference; of the seeds that both have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +76,8 @@ class Against:
     """Of the test that tries every pattern of signs."""
     least_p: float
     """Below which the latter cannot come with so many pairs."""
+    nested: Interval | None = None
+    """Over seeds and patients together; None where nothing is stored of single tiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +91,8 @@ class Summary:
     spread: Spread
     against: Against | None
     """None of the reference itself, or where no seed is common to both."""
+    nested: Interval | None = None
+    """Of the mean over seeds and patients together; None where nothing is stored of single tiles."""
     paper: tuple[float, float | None] | None
     """Mean and standard deviation that the paper gives."""
 
@@ -145,7 +161,11 @@ def against(ours: Mapping[int, float], reference: Mapping[int, float]) -> Agains
 
 
 def summaries(
-    measured: Sequence[Measured], *, reference: str, papers: Mapping[str, Paper] | None = None
+    measured: Sequence[Measured],
+    *,
+    reference: str,
+    papers: Mapping[str, Paper] | None = None,
+    nested: Mapping[Cell, Nested] | None = None,
 ) -> tuple[Summary, ...]:
     """Return every score of every arm over its repeats, in order of the first row of each.
 
@@ -157,6 +177,8 @@ def summaries(
         Arm that the others are compared with.
     papers
         Numbers of the paper by experiment; they belong to its first tiles.
+    nested
+        Intervals over seeds and patients, as far as they are known.
     """
     cells: dict[tuple[str, str, str], dict[int, Mapping[str, float | None]]] = {}
     first: dict[str, str] = {}
@@ -167,8 +189,10 @@ def summaries(
     for (experiment, tiles, arm), by_seed in cells.items():
         others = {} if arm == reference else cells.get((experiment, tiles, reference), {})
         given = (papers or {}).get(experiment, {}) if first[experiment] == tiles else {}
+        drawn = (nested or {}).get((experiment, tiles, arm), Nested())
         for score in _scores(by_seed):
-            values = _of(by_seed, score)
+            values, other = _of(by_seed, score), _of(others, score)
+            apart = against(values, other)
             found.append(
                 Summary(
                     experiment=experiment,
@@ -176,7 +200,8 @@ def summaries(
                     arm=arm,
                     score=score,
                     spread=spread_of(list(values.values())),
-                    against=against(values, _of(others, score)),
+                    against=apart and replace(apart, nested=drawn.differences.get(score)),
+                    nested=drawn.means.get(score),
                     paper=given.get(arm, {}).get(score),
                 )
             )
@@ -222,10 +247,15 @@ def _row(each: Summary) -> dict[str, Any]:
     }
     row |= {"repeats": each.spread.count, "mean": each.mean, "std": each.spread.std}
     row |= {"low": each.spread.low, "high": each.spread.high}
-    row |= {"paper_mean": mean, "paper_std": std}
+    row |= {"paper_mean": mean, "paper_std": std, **_ends("nested", each.nested)}
     other = each.against
     if other is not None:
         row |= {"pairs": other.pairs, "difference": other.mean}
         row |= {"difference_low": other.low, "difference_high": other.high}
+        row |= _ends("difference_nested", other.nested)
         row |= {"p": other.p, "p_signs": other.p_signs, "least_p": other.least_p}
     return row
+
+
+def _ends(name: str, found: Interval | None) -> dict[str, Any]:
+    return {} if found is None else {f"{name}_low": found.low, f"{name}_high": found.high}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from wsi_pipeline.evaluate.bootstrap import Interval
 from wsi_pipeline.evaluate.study_answer import Answer, Asked, answer, word_of
 from wsi_pipeline.evaluate.study_config import SCORES, ExperimentConfig, Kind
 from wsi_pipeline.evaluate.study_plan import StudyPlan
@@ -147,8 +148,8 @@ def _happened(found: Found) -> Section:
     )
     lead = (
         f"Asked is whether {study.method} is better than {study.reference}. An answer is for or against "
-        "where the 95 % interval of the paired differences over repeats leaves out 0; the repeats tell of "
-        "other seeds, not of other patients."
+        "where two 95 % intervals of the paired differences leave out 0 on the same side: that over repeats, "
+        "which tells of other seeds, and that over repeats and patients, drawn both."
     )
     notices = [Notice(text=each.text, kind=_KIND_OF[each.verdict]) for each in verdicts(found)]
     parts: tuple[Part, ...] = (facts, Notice(text=lead, kind="plain"), *notices)
@@ -202,7 +203,8 @@ def _with_std(mean: float, std: float | None) -> str:
 
 def _differences(rows: Sequence[Summary], tiles: str) -> Table:
     """Return every arm less the reference."""
-    numbers = ("difference", "from", "to", "p, paired t", "p, signs", "least p, signs")
+    numbers = ("difference", "from, seeds", "to, seeds", "from, patients too", "to, patients too")
+    numbers += ("p, paired t", "p, signs", "least p, signs")
     return Table(
         caption=f"On {tiles}: each arm less the reference, seed by seed, with 95 % intervals",
         name=None,
@@ -220,6 +222,7 @@ def _differences(rows: Sequence[Summary], tiles: str) -> Table:
                 row.against.mean,
                 row.against.low,
                 row.against.high,
+                *_ends(row.against.nested),
                 row.against.p,
                 row.against.p_signs,
                 row.against.least_p,
@@ -228,6 +231,10 @@ def _differences(rows: Sequence[Summary], tiles: str) -> Table:
             if row.against is not None and not row.score.startswith(_SHIFT)
         ],
     )
+
+
+def _ends(found: Interval | None) -> tuple[float | None, float | None]:
+    return (None, None) if found is None else (found.low, found.high)
 
 
 def _paper(rows: Sequence[Summary], tiles: str, *, reference: str) -> Iterator[Table]:

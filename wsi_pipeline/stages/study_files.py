@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from wsi_pipeline.evaluate.study_answer import Answer
+from wsi_pipeline.evaluate.study_patients import nested_of
 from wsi_pipeline.evaluate.study_plan import StudyPlan
 from wsi_pipeline.evaluate.study_records import Record, measured, told
 from wsi_pipeline.evaluate.study_table import measured_table, summaries, summary_table
@@ -28,7 +29,8 @@ def found_of(plan: StudyPlan, records: Sequence[Record]) -> Found:
     answers = told(plan, {each.model: each for each in records})
     study = plan.study
     papers = {name: each.paper for name, each in study.experiments.items()}
-    rows = summaries(measured(answers), reference=study.reference, papers=papers)
+    nested = nested_of(plan.run, answers, reference=study.reference)
+    rows = summaries(measured(answers), reference=study.reference, papers=papers, nested=nested)
     return Found(plan=plan, answers=answers, rows=rows)
 
 

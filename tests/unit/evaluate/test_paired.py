@@ -13,7 +13,7 @@ from scipy import stats
 from tests.said import drawn_predictions, predictions_of
 from tests.strategies import seeds
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.nested import repeated
+from wsi_pipeline.evaluate.nested import drawn_of, over_repeats, repeated
 from wsi_pipeline.evaluate.paired import delong, differences, paired, unpaired
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.evaluate.scores import score_table
@@ -170,6 +170,23 @@ def test_seeds_that_scatter_make_the_interval_wider_and_few_of_them_wider_still(
     alike = [repeats[2]] * 5
     assert width(repeats) > 1.2 * width(alike)
     assert width([repeats[0], repeats[4]]) > width(repeats)
+
+
+def test_differences_of_repeats_are_drawn_with_the_same_seeds_and_patients() -> None:
+    said = drawn_predictions(1, patients=20, separation=2)
+    ours = [drawn_of(noisier(said, seed, 0.3), replicates=400) for seed in range(4)]
+    worse = [drawn_of(noisier(said, seed, 3.0), replicates=400) for seed in range(4)]
+    key = ("auroc", "none")
+    found = over_repeats(ours, worse)[key]
+    assert found.values == pytest.approx(
+        [a.values[key] - b.values[key] for a, b in zip(ours, worse, strict=True)]
+    )
+    assert found.interval.low is not None
+    assert 0 < found.interval.low < found.mean
+    same = over_repeats(ours, ours)[key]
+    assert (same.mean, same.interval.low, same.interval.high) == (0, 0, 0)
+    with pytest.raises(ConfigError, match="same labelled tiles"):
+        over_repeats(ours[:1], [drawn_of(drawn_predictions(2), replicates=400)])
 
 
 def test_repeats_of_other_tiles_are_refused() -> None:

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from wsi_pipeline.evaluate.bootstrap import Interval
 from wsi_pipeline.evaluate.study_answer import Answer, Asked, answer
 from wsi_pipeline.evaluate.study_table import (
     Measured,
+    Nested,
     Summary,
     against,
     measured_table,
@@ -36,9 +38,18 @@ def rows(scores: dict[str, list[float]], *, score: str = "auroc") -> tuple[Measu
 
 
 def said(
-    method: list[float], reference: list[float], *, score: str = "auroc", **arms: list[float]
+    method: list[float],
+    reference: list[float],
+    *,
+    score: str = "auroc",
+    patients: Interval | None = None,
+    **arms: list[float],
 ) -> Answer:
-    found = summaries(rows({"wd": reference, "sd": method, **arms}, score=score), reference="wd")
+    """Return the answer; patients agree with the seeds if not given."""
+    measured = rows({"wd": reference, "sd": method, **arms}, score=score)
+    apart = float(np.mean(method) - np.mean(reference))
+    nested = Nested(differences={score: patients or Interval(low=apart, high=apart)})
+    found = summaries(measured, reference="wd", nested={("lured", "reversed", "sd"): nested})
     asked = Asked(method="sd", reference="wd", score=score, control="control" if arms else None)
     told = answer(found, asked)
     assert told is not None
@@ -126,6 +137,27 @@ def test_the_answer_is_for_the_method_where_the_interval_lies_above_zero() -> No
     assert "speaks for sd" in found.text
     assert "cannot come below" not in found.text
     assert "no test that permutes signs can come below p = 0.0625" in found.text
+
+
+@pytest.mark.parametrize(
+    ("patients", "words"),
+    [
+        (Interval(low=-0.1, high=0.2), "but 0 lies within the interval over seeds and patients"),
+        (Interval(low=None, high=None), "without an interval over patients"),
+        (Interval(low=-0.2, high=-0.1), "lie on different sides of 0"),
+    ],
+)
+def test_what_patients_leave_open_is_open_and_said(patients: Interval, words: str) -> None:
+    found = said([0.63, 0.64, 0.62, 0.65], [0.56, 0.55, 0.56, 0.57], patients=patients)
+    assert found.verdict == "open"
+    assert words in found.text
+
+
+def test_what_only_seeds_leave_open_is_open_too() -> None:
+    found = said([0.6, 0.5, 0.7], [0.55, 0.6, 0.6], patients=Interval(low=0.001, high=0.1))
+    assert found.verdict == "open"
+    assert "0 lies within the interval over seeds: this speaks" in found.text
+    assert "With 3 pairs no test that permutes signs can come below p = 0.25" in found.text
 
 
 def test_the_answer_is_against_it_where_the_interval_lies_below_zero() -> None:
