@@ -12,6 +12,7 @@ from wsi_pipeline.evaluate.study_config import StudyConfig
 from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit, study_plan
 from wsi_pipeline.evaluate.study_records import Answered, Record, read_record, write_record
 from wsi_pipeline.evaluate.study_scores import mean_scores, study_scores, tile_scores
+from wsi_pipeline.evaluate.study_tiles import TileDigests, check_conditions
 from wsi_pipeline.evaluation import evaluate
 from wsi_pipeline.manifest import manifest_columns
 from wsi_pipeline.remote import absolute
@@ -57,6 +58,14 @@ class PlannedUnit:
     """That it learns from in an epoch."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where answers are kept, and what tiles they have to be about."""
+
+    out: Path
+    tiles: TileDigests
+
+
 def study(  # noqa: PLR0913  as for train
     run: str | Path,
     config: StudyConfig,
@@ -99,12 +108,14 @@ def study(  # noqa: PLR0913  as for train
     work = work or WorkConfig()
     plan, folder = study_plan(config, str(run), externals), absolute(out)
     _check_labels(plan)
+    check_conditions(plan)
+    place = _Place(out=folder, tiles=TileDigests(plan.run))
     with together(work.device) as peers:  # once for all: ranks that have parted do not meet again
-        stopped, failed = _all(plan, plan.share(*part), folder, work, peers, observer)
-        answers = _written(plan, folder) if peers.is_first and not stopped else ()
+        stopped, failed = _all(plan, plan.share(*part), place, work, peers, observer)
+        answers = _written(plan, place) if peers.is_first and not stopped else ()
     if failed:
         raise TrainError(f"{len(failed)} models of the study have failed: {'; '.join(failed)}")
-    done = tuple(unit.model for unit in plan.units if _is_done(plan, unit, folder))
+    done = tuple(unit.model for unit in plan.units if _is_done(plan, unit, place))
     missing = tuple(unit.model for unit in plan.units if unit.model not in done)
     return StudyOutcome(out=folder, done=done, missing=missing, stopped=stopped, answers=answers)
 
@@ -112,7 +123,7 @@ def study(  # noqa: PLR0913  as for train
 def _all(
     plan: StudyPlan,
     units: Sequence[Unit],
-    out: Path,
+    place: _Place,
     work: WorkConfig,
     peers: Peers,
     observer: TrainObserver | None,
@@ -120,10 +131,10 @@ def _all(
     """Carry out units one after another; return whether a signal has stopped that, and which have failed."""
     failed: list[str] = []
     for unit in units:
-        if peers.word_of_first(_is_done(plan, unit, out)):
+        if peers.word_of_first(_is_done(plan, unit, place)):
             continue
         try:
-            record = _carried_out(plan, unit, out, work, observer)
+            record = _carried_out(plan, unit, place, work, observer)
         except TrainError as error:
             if peers.world.ranks > 1:  # the others still wait in this one, not in the next
                 raise
@@ -132,7 +143,7 @@ def _all(
         if record is None:
             return True, failed
         if peers.is_first:
-            write_record(out, unit, record)
+            write_record(place.out, unit, record)
     return False, failed
 
 
@@ -153,6 +164,8 @@ def planned(
     """
     plan, folder = study_plan(config, str(run), externals), absolute(out)
     _check_labels(plan)
+    check_conditions(plan)
+    place = _Place(out=folder, tiles=TileDigests(plan.run))
     sizes: dict[str, tuple[int, int]] = {}
     for unit in plan.units:
         if unit.arm.models not in sizes:
@@ -163,7 +176,7 @@ def planned(
         PlannedUnit(
             model=unit.model,
             seed=unit.seed,
-            state=_state(plan, unit, folder),
+            state=_state(plan, unit, place),
             questions=len({each.digest for each in unit.questions}),
             steps=sizes[unit.arm.models][0],
             tiles=sizes[unit.arm.models][1],
@@ -189,8 +202,8 @@ def _check_labels(plan: StudyPlan) -> None:
             )
 
 
-def _state(plan: StudyPlan, unit: Unit, out: Path) -> State:
-    if _is_done(plan, unit, out):
+def _state(plan: StudyPlan, unit: Unit, place: _Place) -> State:
+    if _is_done(plan, unit, place):
         return "done"
     about = read_train_json(model_directory(plan.run, unit.model))
     if about is None:
@@ -198,13 +211,15 @@ def _state(plan: StudyPlan, unit: Unit, out: Path) -> State:
     return "begun" if about["ended"] is None else "trained"
 
 
-def _is_done(plan: StudyPlan, unit: Unit, out: Path) -> bool:
-    record = _record(plan, unit, out)
+def _is_done(plan: StudyPlan, unit: Unit, place: _Place) -> bool:
+    record = _record(plan, unit, place)
     return record is not None and not record.lacks(unit)
 
 
-def _record(plan: StudyPlan, unit: Unit, out: Path) -> Record | None:
-    return read_record(out, unit, trained=_trained(model_directory(plan.run, unit.model)))
+def _record(plan: StudyPlan, unit: Unit, place: _Place) -> Record | None:
+    trained = _trained(model_directory(plan.run, unit.model))
+    found = read_record(place.out, unit, trained=trained)
+    return found and found.of_tiles(place.tiles.of_all(unit, found.classes))
 
 
 def _trained(directory: ModelDirectory) -> str | None:
@@ -215,32 +230,37 @@ def _trained(directory: ModelDirectory) -> str | None:
     return f"{about['started']} {about['ended']}"
 
 
-def _written(plan: StudyPlan, out: Path) -> tuple[Answer, ...]:
+def _written(plan: StudyPlan, place: _Place) -> tuple[Answer, ...]:
     """Write the results if every model is done."""
-    records = [_record(plan, unit, out) for unit in plan.units]
+    records = [_record(plan, unit, place) for unit in plan.units]
     pairs = zip(plan.units, records, strict=True)
     known = [record for unit, record in pairs if record is not None and not record.lacks(unit)]
-    return write_study(out, found_of(plan, known)) if len(known) == len(records) else ()
+    return write_study(place.out, found_of(plan, known)) if len(known) == len(records) else ()
 
 
 def _carried_out(
-    plan: StudyPlan, unit: Unit, out: Path, work: WorkConfig, observer: TrainObserver | None
+    plan: StudyPlan, unit: Unit, place: _Place, work: WorkConfig, observer: TrainObserver | None
 ) -> Record | None:
     """Train a model and ask it what it was not asked before; None where a signal has stopped its training."""
     outcome = train(plan.run, unit.config, name=unit.model, work=work, observer=observer)
     if outcome.ended == "stopped":
         return None
-    record = _record(plan, unit, out) or _begun(unit, outcome)
+    record = _record(plan, unit, place) or _begun(unit, outcome)
     learnt = _train_row(outcome)
     found = {
-        question.digest: tuple(
+        question.digest: _of_tiles(
+            place.tiles.of(unit, question, record.classes),
             _swept(plan, unit, question, work, classes=record.classes)
             if question.sweeps
-            else _answered(plan, unit, question, work, classes=record.classes, learnt=learnt)
+            else _answered(plan, unit, question, work, classes=record.classes, learnt=learnt),
         )
         for question in record.lacks(unit)
     }
     return replace(record, answers={**record.answers, **found})
+
+
+def _of_tiles(digest: str, answers: Iterator[Answered]) -> tuple[Answered, ...]:
+    return tuple(replace(each, tiles_digest=digest) for each in answers)
 
 
 def _begun(unit: Unit, outcome: TrainOutcome) -> Record:

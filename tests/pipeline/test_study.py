@@ -270,6 +270,43 @@ def test_another_question_is_asked_without_training_again(run: Path) -> None:
     assert weights.stat().st_mtime_ns == before
 
 
+def test_tiles_that_are_labelled_anew_are_asked_again_and_the_others_are_not(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = study_config(asked(repeats=1))
+    before = table_of(carried_out(run, config, run.parent / "OUT")).query("tiles == 'OTHER'")
+    for path in (run.parent / "OTHER" / "manifest").glob("*.parquet"):
+        rows = pd.read_parquet(path)
+        turned = rows["label"].astype(str).map({"benign": "cancer", "cancer": "benign"})
+        rows.assign(label=turned).to_parquet(path)
+    assert {unit.state for unit in planned_of(run, config)} == {"trained"}
+    calls: list[Any] = []
+
+    def noted(*given: Any, **named: Any) -> Any:  # noqa: ANN401  as evaluate
+        calls.append(named["on"])
+        return evaluate(*given, **named)
+
+    monkeypatch.setattr(studies, "evaluate", noted)
+    after = table_of(carried_out(run, config, run.parent / "OUT")).query("tiles == 'OTHER'")
+    assert calls == [str(run.parent / "OTHER")] * 2
+    ours, theirs = (
+        each.set_index(["arm", "score"])["mean"].xs("accuracy", level="score")
+        for each in (before, after)
+    )
+    assert (ours + theirs).tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("where", ["scaner == 'A'", "label =="])
+def test_a_condition_that_fits_no_run_is_refused_before_anything_is_trained(
+    run: Path, where: str
+) -> None:
+    config = study_config(asked({"elsewhere": {"kind": "external", "where": where}}))
+    for ask in (planned_of, lambda *given: carried_out(*given, run.parent / "OUT")):
+        with pytest.raises(ConfigError, match=r"experiments\.elsewhere: .*where: "):
+            ask(run, config)
+    assert not (run / "models").exists()
+
+
 def test_a_training_that_fails_is_named_and_the_others_are_done(run: Path) -> None:
     arms = {**ARMS, "wild": {"optimise.lr": 1e30, "optimise.clip": None}}
     config = study_config(asked(arms=arms, repeats=1))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class Answered:
     """Tiles that were asked and have a label."""
     source: str
     """File of the predictions or of the sweep, below the model's folder."""
+    tiles_digest: str = ""
+    """Of the tiles when they were asked; empty of a study that did not note it, which is asked again."""
     notes: tuple[str, ...] = ()
     logits: Counts = field(repr=False, default_factory=dict)
     curve: tuple[Mapping[str, float | None], ...] = field(repr=False, default=())
@@ -41,7 +43,8 @@ class Record:
     """When its training began and ended: one that was trained anew has been asked nothing yet."""
     classes: tuple[str, ...]
     train_logits: Counts = field(repr=False)
-    """Of training tiles, unchanged, by the best weights; empty where there was no probe."""
+    """Of training tiles, as they were learnt but for augmentation: with the shortcut of the training where it
+    has one. By the best weights; empty where there was no probe."""
     answers: Mapping[str, tuple[Answered, ...]] = field(repr=False)
     """By the digest of the question; a sweep has one for each shift."""
 
@@ -49,6 +52,21 @@ class Record:
         """Return the questions of a unit that have no answer, each once."""
         lacking = {each.digest: each for each in unit.questions if each.digest not in self.answers}
         return tuple(lacking.values())
+
+    def of_tiles(self, digests: Mapping[str, str]) -> "Record":
+        """Return the record without answers about tiles that are others by now.
+
+        Parameters
+        ----------
+        digests
+            Of the tiles as they are, by the digest of the question; of other questions nothing is known.
+        """
+        kept = {
+            name: each
+            for name, each in self.answers.items()
+            if name not in digests or all(one.tiles_digest == digests[name] for one in each)
+        }
+        return replace(self, answers=kept)
 
 
 def record_path(out: Path, unit: Unit) -> Path:

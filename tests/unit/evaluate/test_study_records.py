@@ -104,6 +104,18 @@ def test_a_further_question_is_lacking_and_the_others_are_not() -> None:
     assert [each.sweeps for each in lacking] == [("box_blur", "sharpen")]
 
 
+def test_answers_about_tiles_that_are_others_by_now_are_lacking() -> None:
+    unit = plan(elsewhere={"kind": "external"}, blurred={"kind": "sweep"}).units[0]
+    first, *others = unit.questions
+    found = record(unit)
+    same = {each.digest: "" for each in unit.questions}
+    assert found.of_tiles(same) == found
+    assert found.of_tiles({first.digest: "other"}).lacks(unit)[0] == first
+    assert {each.digest for each in others} - {first.digest} <= found.of_tiles(
+        {first.digest: "other"}
+    ).answers.keys()
+
+
 def test_what_is_damaged_is_said(tmp_path: Path) -> None:
     unit = plan().units[0]
     write_record(tmp_path, unit, record(unit))
