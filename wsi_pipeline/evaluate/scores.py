@@ -222,8 +222,9 @@ def _each(
 
 
 def _distinct(values: Ints, codes: Ints, count: int) -> Ints:
-    pairs = np.unique(np.stack([codes, values]), axis=1)
-    return np.bincount(pairs[0], minlength=count)
+    """Return how many values each group has; a pair is one number, for numbers sort faster than rows."""
+    most = int(values.max(initial=0)) + 1
+    return np.bincount(np.unique(codes * most + values) // most, minlength=count)
 
 
 def _known(value: float) -> float | None:

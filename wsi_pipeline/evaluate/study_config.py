@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from wsi_pipeline.config import Config, did_you_mean, make_config, read_yaml
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.evaluate.shift_config import sweeps_of
 from wsi_pipeline.train.config import TrainConfig, WorkConfig, train_configs
 
 ScoreName: TypeAlias = Literal[
@@ -177,6 +178,11 @@ class ExperimentConfig(Config):
             f"{{arm: {{score: [mean, SD]}}}} with scores of {', '.join(SCORES)}"
         ),
     )
+
+    @model_validator(mode="after")
+    def _knows_its_shifts(self) -> Self:
+        sweeps_of(self.shifts)  # here, for a sweep comes after trainings that take days
+        return self
 
     @property
     def part_asked(self) -> Part:

@@ -149,6 +149,10 @@ def test_some_experiments_are_chosen_by_name() -> None:
         ({"experiments": {"one": {"kind": "sweeps"}}}, "expected shortcut, sweep or external"),
         ({"experiments": {"one": {"kind": "sweep", "control": "x"}}}, "expected control to be"),
         (
+            {"experiments": {"one": {"kind": "sweep", "shifts": ["boxblur:3"]}}},
+            r"experiments.one: sweep: .* got 'boxblur' \(did you mean box_blur\?\)",
+        ),
+        (
             {"experiments": {"one": {"kind": "sweep", "paper": {"sd": {"acc": 1}}}}},
             "paper: expected",
         ),
