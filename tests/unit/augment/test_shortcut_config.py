@@ -86,7 +86,12 @@ def test_the_arms_of_the_recipe_differ_in_what_they_are_compared_for_alone() -> 
         path.stem: flat(given_values(train_configs(read_yaml(path))[0]))
         for path in RECIPES.glob("[!t]*.yaml")
     }
-    assert sorted(arms) == ["control", "spectral_decoupling", "weight_decay"]
+    assert sorted(arms) == [
+        "control",
+        "spectral_decoupling",
+        "spectral_decoupling_eq1",
+        "weight_decay",
+    ]
     plain, control = arms["weight_decay"], arms["control"]
     assert {key for key, value in plain.items() if control[key] != value} == {"shortcut.train"}
     assert shares_of(
