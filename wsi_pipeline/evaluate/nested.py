@@ -121,7 +121,8 @@ def over_repeats(
         There are none, or they are of other tiles.
     """
     _check_alike([*ours, *reference])
-    first, others = ours[0], reference or [None] * len(ours)
+    first = ours[0]
+    others: list[Drawn | None] = [*reference] or [None] * len(ours)
     pairs = list(zip(ours, others, strict=True))
     draws = len(next(iter(first.draws.values())))
     picked = generator(seed, "repeats").integers(0, len(ours), (draws, len(ours)))

@@ -69,6 +69,7 @@ def answer(rows: Sequence[Summary], asked: Asked) -> Answer | None:
     word = word_of(asked.score)
     sentences = [
         f"{word[0].upper()}{word[1:]} on {method.tiles}: {_said(method)}, {_said(reference)}.",
+        *_of_one_class(rows, (asked.method, asked.reference)),
         _difference(method, reference, verdict),
         *_room(method, reference, by_arm.get(asked.control or "")),
     ]
@@ -78,6 +79,18 @@ def answer(rows: Sequence[Summary], asked: Asked) -> Answer | None:
         verdict=verdict,
         text=" ".join(sentences),
     )
+
+
+def _of_one_class(rows: Sequence[Summary], arms: Sequence[str]) -> Iterator[str]:
+    """Yield which arms' networks call all tiles one class, so that their scores cannot scatter."""
+    for arm in arms:
+        recalls = sorted(row.mean for row in rows if row.arm == arm and _is_recall(row.score))
+        if len(recalls) > 1 and recalls == [0.0] * (len(recalls) - 1) + [1.0]:
+            yield f"All networks of {arm} call every tile the same class."
+
+
+def _is_recall(score: str) -> bool:
+    return score in ("recall", "specificity") or score.startswith("recall_")
 
 
 def _verdict(method: Summary) -> Verdict:
@@ -179,7 +192,7 @@ def _room(method: Summary, reference: Summary, control: Summary | None) -> Itera
     """Yield how much of the way from the reference to the control the method goes."""
     if control is None:
         return
-    room = control.mean - reference.mean
+    room = round(control.mean - reference.mean, 3)  # as it is shown
     better = room > 0 if _more_is_better(method.score) else room < 0
     if not better:
         yield (

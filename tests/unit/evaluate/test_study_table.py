@@ -196,6 +196,8 @@ def test_the_room_up_to_the_control_is_said_as_a_share() -> None:
     assert "sd closes 50 % of the room between it and wd" in closed.text
     assert "sd closes none of the room" in said([0.5, 0.5], [0.6, 0.61], control=[0.8, 0.8]).text
     assert "no room to be closed" in said([0.7, 0.7], [0.6, 0.6], control=[0.5, 0.5]).text
+    shown = said([0.7, 0.7], [0.6, 0.6], control=[0.6001, 0.6001]).text
+    assert "no room to be closed" in shown
     losses = said([0.4, 0.4], [0.5, 0.51], score="log_loss", control=[0.3, 0.3])
     assert "closes" in losses.text
 
@@ -204,3 +206,25 @@ def test_an_experiment_without_the_method_has_no_answer() -> None:
     found: tuple[Summary, ...] = summaries(rows({"wd": [0.5, 0.6]}), reference="wd")
     asked = Asked(method="sd", reference="wd", score="auroc", control=None)
     assert answer(found, asked) is None
+
+
+def test_networks_that_call_every_tile_one_class_are_named() -> None:
+    scores = ("balanced_accuracy", "recall", "specificity")
+    values: dict[str, tuple[float, ...]] = {"wd": (0.5, 1.0, 0.0), "sd": (0.5, 0.5, 0.5)}
+    measured = [
+        Measured(
+            experiment="e",
+            tiles="test",
+            arm=arm,
+            model=f"{arm}-{seed}",
+            seed=seed,
+            scores=dict(zip(scores, each, strict=True)),
+        )
+        for arm, each in values.items()
+        for seed in range(2)
+    ]
+    asked = Asked(method="sd", reference="wd", score="balanced_accuracy", control=None)
+    found = answer(summaries(measured, reference="wd"), asked)
+    assert found is not None
+    assert "All networks of wd call every tile the same class." in found.text
+    assert "All networks of sd" not in found.text
