@@ -52,7 +52,7 @@ class _Frame:
         self._x = _ends([xs for xs, _ in everything.values()], lines.x_range)
         bands = [end for ends in lines.bands.values() for end in ends]
         self._y = _ends([*_heights(lines.series), *bands], lines.y_range)
-        self._right = _ends(_heights(lines.right), None)
+        self._right = _ends([self._scaled(ys) for ys in _heights(lines.right)], None)
         self._end_px = WIDTH - (_LEFT if lines.right else _RIGHT)
 
     def line(self, name: str, place: int) -> str:
@@ -60,7 +60,11 @@ class _Frame:
         lines = self._lines
         is_left = name in lines.series
         xs, ys = lines.series[name] if is_left else lines.right[name]
-        d = self._path(xs, ys, self._y if is_left else self._right)
+        d = (
+            self._path(xs, ys, self._y)
+            if is_left
+            else self._path(xs, self._scaled(ys), self._right)
+        )
         class_ = f"curve curve-{place}"
         return element("path", "", class_=class_, stroke_linecap="round", d=d)  # one point is a dot
 
@@ -113,12 +117,22 @@ class _Frame:
     def _numbers_right(self) -> str:
         if not self._lines.right:
             return ""
-        ys = np.array(list(ticks_between(*self._right, log=False)))
+        is_log = self._lines.right_log
+        ends = tuple(10**end if is_log else end for end in self._right)
+        ys = np.array(list(ticks_between(*ends, log=is_log)))
         return "".join(
             element("path", "", class_="tick", d=f"M{self._end_px} {px:.1f}h5")
             + element("text", f"{value:.6g}", x=self._end_px + 9, y=f"{px + 4:.1f}")
-            for value, px in zip(ys, _down(ys, self._right), strict=True)
+            for value, px in zip(ys, _down(self._scaled(ys), self._right), strict=True)
         )
+
+    def _scaled(self, values: Floats) -> Floats:
+        """Return where values stand on the axis on the right: their power of ten where it is logarithmic."""
+        if not self._lines.right_log:
+            return values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scaled: Floats = np.log10(values)
+        return scaled
 
     def guide(self) -> str:
         """Return the line that others are compared with."""

@@ -143,6 +143,8 @@ class Lines:
     )
     """Further lines, by the numbers of an axis of their own on the right."""
     right_label: str = ""
+    right_log: bool = False
+    """Whether the axis on the right is logarithmic; its values have to be above 0."""
 
     def __post_init__(self) -> None:
         for name, (xs, ys) in (*self.series.items(), *self.right.items()):

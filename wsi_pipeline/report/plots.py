@@ -16,6 +16,7 @@ Panel = Curves | Lines | Ranges
 
 _DPI = 130
 _ACROSS = 2
+_SHORT = 18  # letters of a name, of which three stand beside each other
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -105,6 +106,8 @@ def _second_axis(axes: Axes, panel: Lines) -> None:
         other.plot(xs, ys, linewidth=1, **look)
         axes.plot([], [], label=f" {name} (right)", linewidth=1, **look)
     other.set_ylabel(panel.right_label)
+    if panel.right_log:
+        other.set_yscale("log")
 
 
 def _ranges(axes: Axes, panel: Ranges) -> None:
@@ -128,6 +131,13 @@ def _look(number: int) -> dict[str, Any]:
 
 def _key(axes: Axes) -> None:
     """Add a legend; names are the user's, so a ``$`` in them is no formula."""
-    if axes.get_legend_handles_labels()[0]:
-        for text in axes.legend(frameon=False, fontsize="small").get_texts():
+    if names := axes.get_legend_handles_labels()[1]:
+        key = axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),  # below the axes, where there are no lines
+            ncols=2 if max(map(len, names)) > _SHORT else 3,
+            frameon=False,
+            fontsize="small",
+        )
+        for text in key.get_texts():
             text.set_parse_math(False)

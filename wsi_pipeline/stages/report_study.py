@@ -149,8 +149,9 @@ def _happened(found: Found) -> Section:
     lead = (
         f"Asked is whether {study.method} is better than {study.reference}. An answer is for or against "
         "where two 95 % intervals of the paired differences leave out 0 on the same side: that over repeats, "
-        "which tells of other seeds, and that over repeats and patients, both drawn. Intervals over few repeats "
-        "are wide: Student's t of two is 12.7 standard errors; figures show them as far as scores reach, 0 to 1."
+        "which tells of other seeds, and that over repeats and patients, both drawn. Intervals over few "
+        "repeats are wide: Student's t of two reaches 12.7 standard errors; figures show what lies between 0 "
+        "and 1, as scores do."
     )
     notices = [Notice(text=each.text, kind=_KIND_OF[each.verdict]) for each in verdicts(found)]
     parts: tuple[Part, ...] = (facts, Notice(text=lead, kind="plain"), *notices)

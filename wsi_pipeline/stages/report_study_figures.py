@@ -60,7 +60,7 @@ def _sharpness_of(run: str, name: str | None) -> pd.DataFrame:
     table = read_manifest(run, columns=columns)
     step = max(1, -(-table.num_rows // _MOST_VALUES))
     tiles = table.to_pandas().iloc[::step]
-    words = pd.Series(name or "run", index=tiles.index)
+    words = pd.Series(name or Path(run).name, index=tiles.index)
     if by:
         own = tiles[by].astype(object).fillna("unknown").astype(str)
         words = own if name is None else f"{name}: " + own
@@ -101,6 +101,7 @@ def _curve(swept: Sequence[Told], shift: str, score: str) -> Lines:
         bands=bands,
         right={"sharpness": (levels, _numbers(row["laplacian_var"] for row in first))},
         right_label="laplacian_var",
+        right_log=True,
     )
 
 
@@ -143,10 +144,15 @@ def _range(row: Summary, answers: Sequence[Told]) -> Range:
     return Range(
         name=row.arm,
         value=row.mean,
-        low=row.spread.low,
-        high=row.spread.high,
+        low=_inside(row.spread.low, row.score),
+        high=_inside(row.spread.high, row.score),
         points=tuple(value for value in known if value is not None),
     )
+
+
+def _inside(end: float | None, score: str) -> float | None:
+    """Return an end of an interval within 0 and 1, beyond which no score lies but the log loss."""
+    return end if end is None or score == "log_loss" else min(max(end, 0.0), 1.0)
 
 
 def logits(answers: Sequence[Told]) -> Iterator[Lines]:

@@ -155,6 +155,8 @@ def test_figures_show_means_spread_and_every_repeat() -> None:
     rows = summaries(measured(elsewhere), reference="plain")
     drawn = arms(rows, elsewhere, score="balanced_accuracy")
     assert [*drawn] == ["test", "CENTRE"]
+    assert (drawn["CENTRE"].rows[0].low, drawn["CENTRE"].rows[0].high) == (0, 1)
+    assert lines.right_log
     assert [(row.name, row.points) for row in drawn["CENTRE"].rows] == [
         ("plain", (0.5, 0.7)),
         ("sd", (0.6, 0.6)),

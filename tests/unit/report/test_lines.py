@@ -105,3 +105,18 @@ def test_more_lines_than_can_be_told_apart_are_said_to_be_left_out() -> None:
 def test_series_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="a: expected"):
         Lines(title="", x_label="", y_label="", series={"a": (np.zeros(2), np.zeros(3))})
+
+
+def test_powers_of_ten_are_evenly_apart_on_a_logarithmic_axis_on_the_right() -> None:
+    places = np.arange(4.0)
+    lines = Lines(
+        title="t",
+        x_label="x",
+        y_label="y",
+        series={"a": (places, places)},
+        right={"b": (places, 10.0**places)},
+        right_label="r",
+        right_log=True,
+    )
+    left, right = paths(lines_svg(lines))
+    assert right == left
