@@ -89,6 +89,19 @@ def test_patients_that_were_trained_on_are_noted_in_another_run(run: Path) -> No
     assert evaluate(run, model="net", work=CPU).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("validation", "chosen by"), ("train", "has learnt these tiles"), ("all", "are among these")],
+)
+def test_parts_that_flatter_are_noted_on_the_terminal_and_in_the_file(
+    run: Path, wsi: Command, part: str, said: str
+) -> None:
+    shown = wsi("evaluate", run, "--model", "net", "--part", part, "--device", "cpu")
+    assert said in " ".join(shown.err.split())
+    written = run / "models" / "net" / "predictions" / f"{part}.json"
+    assert any(said in note for note in json.loads(written.read_text(encoding="utf-8"))["notes"])
+
+
 def test_a_network_that_is_not_trained_to_its_end_is_noted(run: Path) -> None:
     model = model_directory(run, "net")
     content = model.train_json.read_text(encoding="utf-8")

@@ -15,6 +15,22 @@ from wsi_pipeline.train.parts import WORDS, part_of
 from wsi_pipeline.train.prediction_table import EPOCH
 
 
+_OF_PARTS = {
+    "validation": [
+        "these tiles are those that the best weights, the cut-off validation and the temperature are chosen "
+        "by: scores look better than they are; ask for --part test"
+    ],
+    "train": [
+        "the network has learnt these tiles: scores look better than they are; ask for --part test"
+    ],
+    "all": [
+        "tiles that the network has learnt or was chosen by are among these: scores look better than they "
+        "are; ask for --part test"
+    ],
+}
+"""What is to be said of parts of the network's own run."""
+
+
 def notes_of(
     directory: ModelDirectory,
     run: str | Path,
@@ -26,7 +42,9 @@ def notes_of(
     notes = []
     if (read_train_json(directory) or {}).get("ended") is None:
         notes.append("the network is not trained to its end; these are its best weights so far")
-    if question.on is not None:
+    if question.on is None:
+        notes += _OF_PARTS.get(question.part, [])
+    else:
         learnt = " or ".join(f"({part_of(config, part)})" for part in WORDS)
         if shared := sorted(_patients(run, learnt) & _patients(question.on, None)):
             notes.append(
