@@ -128,6 +128,8 @@ def test_a_condition_chooses_among_the_tiles(run: Path) -> None:
 def test_a_score_that_needs_both_classes_is_none_of_one(run: Path) -> None:
     found = evaluate(run, model="net", where="label == 'cancer'", work=CPU)
     assert found.scores["auroc"] is None
+    assert found.scores["balanced_accuracy"] is None
+    assert found.notes == ("no tile of benign: scores that need one cannot be said",)
     assert np.isfinite(found.scores["recall_cancer"])
 
 

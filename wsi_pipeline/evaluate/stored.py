@@ -14,7 +14,6 @@ from wsi_pipeline.train.model_directory import ModelDirectory, read_train_json
 from wsi_pipeline.train.parts import WORDS, part_of
 from wsi_pipeline.train.prediction_table import EPOCH
 
-
 _OF_PARTS = {
     "validation": [
         "these tiles are those that the best weights, the cut-off validation and the temperature are chosen "
