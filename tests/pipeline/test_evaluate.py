@@ -89,6 +89,25 @@ def test_patients_that_were_trained_on_are_noted_in_another_run(run: Path) -> No
     assert evaluate(run, model="net", work=CPU).notes == ()
 
 
+def test_patients_of_an_unlabelled_run_are_looked_up_among_its_slides(
+    run: Path, tmp_path: Path
+) -> None:
+    other = labelled_run(tmp_path / "elsewhere", test=5)
+    own, theirs = run / "slides.parquet", other / "slides.parquet"
+    before = own.read_bytes() if own.exists() else None
+    try:
+        for path in (own, theirs):
+            slides = sorted(file.stem for file in (path.parent / "manifest").glob("*.parquet"))
+            table = pd.DataFrame({"slide_id": slides, "patient_id": "Frida"})
+            table.to_parquet(path)
+        found = evaluate(run, model="net", on=other, overwrite=True, work=CPU)
+    finally:
+        own.unlink()
+        if before is not None:
+            own.write_bytes(before)
+    assert any("Frida" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [("validation", "chosen by"), ("train", "has learnt these tiles"), ("all", "are among these")],

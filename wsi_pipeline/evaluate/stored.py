@@ -6,8 +6,10 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asked_tiles import AskedTiles
 from wsi_pipeline.evaluate.predictions import Predictions, differing, read_predictions
 from wsi_pipeline.evaluate.question import Question
+from wsi_pipeline.files import exists
 from wsi_pipeline.manifest import columns_in, manifest_columns, read_manifest, rows_where
-from wsi_pipeline.tables import table_metadata
+from wsi_pipeline.remote import absolute
+from wsi_pipeline.tables import read_table, table_metadata
 from wsi_pipeline.train.config import TrainConfig
 from wsi_pipeline.train.looking import first_of
 from wsi_pipeline.train.model_directory import ModelDirectory, read_train_json
@@ -72,7 +74,23 @@ def _patients(run: str | Path, where: str | None) -> set[str]:
     found: set[str] = set()
     for column in rows_where(tiles, where).select(names).columns:
         found.update(str(each) for each in column.unique().to_pylist() if each is not None)
-    return found
+    return found | _patients_of_slides(run, found)
+
+
+def _patients_of_slides(run: str | Path, slides: set[str]) -> set[str]:
+    """Return the patients of slides by slides.parquet: manifests have them only once a run is labelled."""
+    path = absolute(run) / "slides.parquet"
+    if not exists(path):
+        return set()
+    table = read_table(path)
+    if "patient_id" not in table.column_names:
+        return set()
+    pairs = table.select(["slide_id", "patient_id"]).to_pylist()
+    return {
+        str(row["patient_id"])
+        for row in pairs
+        if row["patient_id"] is not None and str(row["slide_id"]) in slides
+    }
 
 
 def validation_logits(
