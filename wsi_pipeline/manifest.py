@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from wsi_pipeline.config import did_you_mean
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import absolute, seekable
 
@@ -29,6 +30,9 @@ _READERS = 4  # files at once; decompression lets go of the interpreter
 
 _PIECE_FILES = 16
 """Slides asked together: enough that pandas' millisecond per question is nothing."""
+
+_NAMED = 6
+"""Columns that a message names."""
 
 _OF_ONE_TILE = {
     *("abs", "between", "contains", "endswith", "fillna", "isin", "isna", "isnull", "lower"),
@@ -253,9 +257,15 @@ def columns_in(where: Where | None, known: Sequence[str]) -> list[str]:
     names = sorted({*quoted, *plain})
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
-            f"where: no column {', '.join(unknown)} in the manifest; there are {', '.join(known)}"
+            f"where: no column {', '.join(unknown)} in the manifest{did_you_mean(unknown[0], known)}; "
+            f"there are {_first_of(known)}"
         )
     return names
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def as_frame(table: pa.Table) -> "pd.DataFrame":

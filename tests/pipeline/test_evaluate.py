@@ -89,6 +89,38 @@ def test_patients_that_were_trained_on_are_noted_in_another_run(run: Path) -> No
     assert evaluate(run, model="net", work=CPU).notes == ()
 
 
+def test_patients_of_an_unlabelled_run_are_looked_up_among_its_slides(
+    run: Path, tmp_path: Path
+) -> None:
+    other = labelled_run(tmp_path / "elsewhere", test=5)
+    own, theirs = run / "slides.parquet", other / "slides.parquet"
+    before = own.read_bytes() if own.exists() else None
+    try:
+        for path in (own, theirs):
+            slides = sorted(file.stem for file in (path.parent / "manifest").glob("*.parquet"))
+            table = pd.DataFrame({"slide_id": slides, "patient_id": "Frida"})
+            table.to_parquet(path)
+        found = evaluate(run, model="net", on=other, overwrite=True, work=CPU)
+    finally:
+        own.unlink()
+        if before is not None:
+            own.write_bytes(before)
+    assert any("Frida" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("validation", "chosen by"), ("train", "has learnt these tiles"), ("all", "are among these")],
+)
+def test_parts_that_flatter_are_noted_on_the_terminal_and_in_the_file(
+    run: Path, wsi: Command, part: str, said: str
+) -> None:
+    shown = wsi("evaluate", run, "--model", "net", "--part", part, "--device", "cpu")
+    assert said in " ".join(shown.err.split())
+    written = run / "models" / "net" / "predictions" / f"{part}.json"
+    assert any(said in note for note in json.loads(written.read_text(encoding="utf-8"))["notes"])
+
+
 def test_a_network_that_is_not_trained_to_its_end_is_noted(run: Path) -> None:
     model = model_directory(run, "net")
     content = model.train_json.read_text(encoding="utf-8")
@@ -115,6 +147,8 @@ def test_a_condition_chooses_among_the_tiles(run: Path) -> None:
 def test_a_score_that_needs_both_classes_is_none_of_one(run: Path) -> None:
     found = evaluate(run, model="net", where="label == 'cancer'", work=CPU)
     assert found.scores["auroc"] is None
+    assert found.scores["balanced_accuracy"] is None
+    assert found.notes == ("no tile of benign: scores that need one cannot be said",)
     assert np.isfinite(found.scores["recall_cancer"])
 
 

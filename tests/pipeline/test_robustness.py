@@ -320,6 +320,9 @@ def test_the_command_prints_scores_by_level_and_where_they_are_drawn(
     assert "balanced_accuracy" in ended.out
     assert "sweeps/test-gamma-input.svg" in ended.out.replace("\n", "")
     answered = json.loads(wsi(*asked, "--json").out)
+    both = json.loads(wsi(*asked, "--collage", "--json").out)  # one document
+    assert both["sweeps"]["curves"] == answered["curves"]
+    assert both["maps"]
     assert {row["level"] for row in answered["curves"]} == {1, 2}
     wrong = wsi("evaluate", run, "--model", "plain", "--sweep", "gama")
     assert wrong.code == 2

@@ -1,7 +1,7 @@
 """``wsi-pipeline evaluate``."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -117,8 +117,9 @@ def evaluate(
     drawn = maps.MapFlags(heat_maps=heat_maps, cam=cam, collage=collage, slides=slides)
     question = Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut)
     work = make_config(WorkConfig, options.given(device=device, workers=workers))
+    swept: Mapping[str, Any] = {}
     if sweep:
-        evaluate_sweep.evaluate_sweep(
+        swept = evaluate_sweep.evaluate_sweep(
             run,
             model or ["model"],
             question,
@@ -132,12 +133,17 @@ def evaluate(
             quiet=quiet,
         )
         if not drawn.any:
+            if json and swept:
+                from wsi_pipeline.cli import console
+
+                console.print_json(swept)
             return
     _ask_and_show(
         run,
         model or ["model"],
         question,
         drawn,
+        swept,
         ensemble=ensemble,
         work=work,
         overwrite=overwrite,
@@ -151,6 +157,7 @@ def _ask_and_show(
     models: Sequence[str],
     question: "Question",
     drawn: maps.MapFlags,
+    swept: Mapping[str, Any],
     *,
     ensemble: str | None,
     work: "WorkConfig",
@@ -181,5 +188,5 @@ def _ask_and_show(
         raise typer.Exit(1) from error
     if is_first:
         done = maps.draw_maps(run, found, drawn, question=question, work=work, quiet=quiet or json)
-        evaluate_scores.show(found, done, json=json, quiet=quiet)
+        evaluate_scores.show(found, done, swept, json=json, quiet=quiet)
         maps.show_maps(done, json=json, quiet=quiet)

@@ -15,15 +15,23 @@ _REMARKED = (*_BY_GROUP, "temperature")
 """Whose notes are shown: those of the others are the same."""
 
 
-def show(found: "EvaluatedModels", drawn: Mapping[str, Any], *, json: bool, quiet: bool) -> None:
+def show(
+    found: "EvaluatedModels",
+    drawn: Mapping[str, Any],
+    swept: Mapping[str, Any],
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
     """Print scores and where the predictions are; notes on standard error in any case.
 
-    ``drawn`` is what ``draw_maps`` says, for JSON.
+    ``drawn`` is what ``draw_maps`` says and ``swept`` what ``evaluate_sweep`` says, for JSON.
     """
     from wsi_pipeline.cli import console
 
     if json:
-        console.print_json({**_whole(found), **({"maps": drawn} if drawn else {})})
+        more = {"maps": drawn, "sweeps": swept}
+        console.print_json({**_whole(found), **{name: each for name, each in more.items() if each}})
     elif not quiet:
         _say(found)
     every = [*found.members, *([] if found.ensemble is None else [found.ensemble])]

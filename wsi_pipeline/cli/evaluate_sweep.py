@@ -51,8 +51,8 @@ def evaluate_sweep(
     overwrite: bool,
     json: bool,
     quiet: bool,
-) -> None:
-    """Ask, and print scores by level.
+) -> dict[str, Any]:
+    """Ask, print scores by level, and return them for JSON; nothing but of the first rank.
 
     Raises
     ------
@@ -94,28 +94,24 @@ def evaluate_sweep(
             )
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error
-    if is_first:
-        _show(found, json=json, quiet=quiet)
+    return _show(found, quiet=quiet or json) if is_first else {}
 
 
-def _show(found: "Swept", *, json: bool, quiet: bool) -> None:
+def _show(found: "Swept", *, quiet: bool) -> dict[str, Any]:
     from wsi_pipeline.cli import console
     from wsi_pipeline.tables import read_table
 
     curves = read_table(found.curves).to_pylist()
-    if json:
-        console.print_json(
-            {
-                "curves": curves,
-                "tables": {name: list(map(str, paths)) for name, paths in found.tables.items()},
-                "figures": list(map(str, found.figures)),
-                "notes": found.notes,
-            }
-        )
-    elif not quiet:
+    if not quiet:
         _say(curves, found.figures)
     for text in found.notes:
         console.complain(f"note: {text}")
+    return {
+        "curves": curves,
+        "tables": {name: list(map(str, paths)) for name, paths in found.tables.items()},
+        "figures": list(map(str, found.figures)),
+        "notes": found.notes,
+    }
 
 
 def _say(curves: list[dict[str, Any]], figures: tuple[Path, ...]) -> None:

@@ -84,7 +84,9 @@ def _meant(run: str | Path, asked: str, there: Sequence[str]) -> list[str]:
     if found:
         return found
     close = difflib.get_close_matches(asked, there, 1)
-    guess = f"; did you mean {close[0]}?" if close else ""
+    matches = [match for match in map(_REPEAT.fullmatch, there) if match]
+    repeats = f"; try --model {matches[0][1]}, which asks all its repeats" if matches else ""
+    guess = f"; did you mean {close[0]}?" if close else repeats
     more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
     known = f"there are {', '.join(there[:_SHOWN])}{more}" if there else "there is none"
     raise ConfigError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from wsi_pipeline.errors import ConfigError
@@ -20,6 +21,9 @@ from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import read_table, table_metadata, write_table
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.prediction_table import EPOCH
+
+SCORES_VERSION = 2
+"""Counted up whenever the same predictions would be scored otherwise: older scores are then made anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +77,12 @@ def judge(said: Said, *, validation: Predictions | None) -> Evaluated:
         It cannot be written.
     """
     found = read_predictions(said.files.table)
-    scored = key_of(said.key, _digest(validation))
+    said = replace(said, notes=(*said.notes, *_without_tiles(found)))
+    scored = key_of(said.key, _digest(validation), SCORES_VERSION, said.notes)
     before = said.files.read_about() or {}
     if before.get("scored") == scored and exists(said.files.scores):
         return _evaluated(said, before["scores"], read_table(said.files.scores), tiles=len(found))
-    scores = evaluation(found.logits, found.targets, found.weights, classes=found.classes)
+    scores = _scores(found)
     table = score_table(found, validation=validation) if scores["tiles"] else None
     if table is None:
         remove_file(said.files.scores)
@@ -99,6 +104,22 @@ def judge(said: Said, *, validation: Predictions | None) -> Evaluated:
     return _evaluated(said, scores, table, tiles=len(found))
 
 
+def _scores(found: Predictions) -> dict[str, Any]:
+    """Return the scores of tiles; balanced accuracy only where two classes have tiles, as in the table."""
+    scores = evaluation(found.logits, found.targets, found.weights, classes=found.classes)
+    known = [name for name in found.classes if scores[f"recall_{name}"] is not None]
+    return scores if len(known) > 1 else {**scores, "balanced_accuracy": None}
+
+
+def _without_tiles(found: Predictions) -> tuple[str, ...]:
+    """Return what is to be said of classes without tiles, where any tile has a label."""
+    there = set(found.judged().targets.tolist()) if found.weights.any() else set()
+    absent = [name for number, name in enumerate(found.classes) if there and number not in there]
+    if not absent:
+        return ()
+    return (f"no tile of {' or '.join(absent)}: scores that need one cannot be said",)
+
+
 def _evaluated(
     said: Said, scores: Mapping[str, Any], table: pa.Table | None, *, tiles: int
 ) -> Evaluated:
@@ -117,8 +138,14 @@ def _evaluated(
 def _digest(validation: Predictions | None) -> str | None:
     if validation is None:
         return None
-    arrays = (validation.logits, validation.targets, validation.weights)
-    return hashlib.sha256(b"".join(each.tobytes() for each in arrays)).hexdigest()[:16]
+    hashed = hashlib.sha256()
+    for each in (validation.logits, validation.targets, validation.weights):
+        hashed.update(np.ascontiguousarray(each).tobytes())
+    for by in ("slide_id", "patient_id"):  # scores of slides and patients go by these
+        groups = validation.groups(by)
+        hashed.update(repr((by, groups.names)).encode())
+        hashed.update(np.ascontiguousarray(groups.codes).tobytes())
+    return hashed.hexdigest()[:16]
 
 
 def judge_ensemble(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from wsi_pipeline.evaluate.aggregate import Units
 from wsi_pipeline.evaluate.bootstrap import LEVEL, REPLICATES, Key, interval_of, replicated
@@ -24,7 +25,7 @@ from wsi_pipeline.evaluate.measures import (
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.schema import SCORE_COLUMNS
 from wsi_pipeline.tables import table_of_rows
-from wsi_pipeline.train.metrics import Floats, Ints
+from wsi_pipeline.train.metrics import Floats, Ints, Judged
 
 WITH_INTERVAL = ("scanner", "centre")
 WITHOUT_INTERVAL = ("patient_id", "slide_id")
@@ -125,7 +126,11 @@ def _settled(measure: Measure) -> Iterator[dict[str, Any]]:
         note = "the cut-off itself, the best balanced accuracy on validation tiles"
         yield {**whole, "cutoff": VALIDATION, "score": "cutoff", "value": value, "note": note}
     if (found := measure.temperature) is not None:
-        note = "at its bound: validation tiles do not settle it" if found.at_bound else ""
+        note = (
+            "the temperature is at its bound: validation tiles do not settle it"
+            if found.at_bound
+            else ""
+        )
         yield {
             **whole,
             "cutoff": "none",
@@ -155,7 +160,7 @@ def _measured(
         }
         notes = [row["note"]]
         if np.isnan(value[0]):
-            notes.append(_LACKING)
+            notes.append(_lacking(units.judged, measure.unit, one_group, 1)[0])
         elif asked.replicates:
             draws = drawn.get((score, cutoff), np.zeros(0))
             of = holders_of(held, score, tiles.judged.classes)
@@ -207,6 +212,7 @@ def _each(
         "slides": _distinct(tiles.slides, groups.codes, count),
         "patients": _distinct(tiles.patients, groups.codes, count),
     }
+    lacking = _lacking(tiles.judged, measure.unit, groups.codes, count)
     for (score, cutoff), values in values_of(tiles, measure, groups.codes, groups=count).items():
         for number, name in enumerate(groups.names):
             counts = {word: int(numbers[number]) for word, numbers in held.items()}
@@ -217,8 +223,24 @@ def _each(
                 "cutoff": cutoff,
                 "score": score,
                 "value": value,
-                "note": _LACKING if value is None else "",
+                "note": lacking[number] if value is None else "",
             }
+
+
+def _lacking(judged: Judged, unit: str, codes: Ints, count: int) -> list[str]:
+    """Return why a score of each group cannot be said: by what class is not there, if one is not."""
+    held = np.zeros((count, len(judged.classes)), np.bool_)
+    held[codes, judged.targets] = True
+    return [
+        f"cannot be said: no {unit} of {' or '.join(absent)}"
+        if (absent := _absent(row, judged))
+        else _LACKING
+        for row in held
+    ]
+
+
+def _absent(held: NDArray[np.bool_], judged: Judged) -> list[str]:
+    return [name for name, there in zip(judged.classes, held, strict=True) if not there]
 
 
 def _distinct(values: Ints, codes: Ints, count: int) -> Ints:

@@ -6,13 +6,30 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asked_tiles import AskedTiles
 from wsi_pipeline.evaluate.predictions import Predictions, differing, read_predictions
 from wsi_pipeline.evaluate.question import Question
+from wsi_pipeline.files import exists
 from wsi_pipeline.manifest import columns_in, manifest_columns, read_manifest, rows_where
-from wsi_pipeline.tables import table_metadata
+from wsi_pipeline.remote import absolute
+from wsi_pipeline.tables import read_table, table_metadata
 from wsi_pipeline.train.config import TrainConfig
 from wsi_pipeline.train.looking import first_of
 from wsi_pipeline.train.model_directory import ModelDirectory, read_train_json
 from wsi_pipeline.train.parts import WORDS, part_of
 from wsi_pipeline.train.prediction_table import EPOCH
+
+_OF_PARTS = {
+    "validation": [
+        "these tiles are those that the best weights, the cut-off validation and the temperature are chosen "
+        "by: scores look better than they are; ask for --part test"
+    ],
+    "train": [
+        "the network has learnt these tiles: scores look better than they are; ask for --part test"
+    ],
+    "all": [
+        "tiles that the network has learnt or was chosen by are among these: scores look better than they "
+        "are; ask for --part test"
+    ],
+}
+"""What is to be said of parts of the network's own run."""
 
 
 def notes_of(
@@ -26,7 +43,9 @@ def notes_of(
     notes = []
     if (read_train_json(directory) or {}).get("ended") is None:
         notes.append("the network is not trained to its end; these are its best weights so far")
-    if question.on is not None:
+    if question.on is None:
+        notes += _OF_PARTS.get(question.part, [])
+    else:
         learnt = " or ".join(f"({part_of(config, part)})" for part in WORDS)
         if shared := sorted(_patients(run, learnt) & _patients(question.on, None)):
             notes.append(
@@ -55,7 +74,23 @@ def _patients(run: str | Path, where: str | None) -> set[str]:
     found: set[str] = set()
     for column in rows_where(tiles, where).select(names).columns:
         found.update(str(each) for each in column.unique().to_pylist() if each is not None)
-    return found
+    return found | _patients_of_slides(run, found)
+
+
+def _patients_of_slides(run: str | Path, slides: set[str]) -> set[str]:
+    """Return the patients of slides by slides.parquet: manifests have them only once a run is labelled."""
+    path = absolute(run) / "slides.parquet"
+    if not exists(path):
+        return set()
+    table = read_table(path)
+    if "patient_id" not in table.column_names:
+        return set()
+    pairs = table.select(["slide_id", "patient_id"]).to_pylist()
+    return {
+        str(row["patient_id"])
+        for row in pairs
+        if row["patient_id"] is not None and str(row["slide_id"]) in slides
+    }
 
 
 def validation_logits(

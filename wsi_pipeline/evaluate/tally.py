@@ -41,6 +41,9 @@ def count_scores(
 ) -> dict[Key, Floats]:
     """Return the scores of counts, ``(groups,)`` each, NaN where one cannot be said.
 
+    Balanced accuracy needs tiles of two classes; recall, precision and F1 of a class need tiles of it. Means
+    over more than two classes count a class that is said and not there as 0.
+
     Parameters
     ----------
     confusion
@@ -56,17 +59,27 @@ def count_scores(
     each = _of_classes(confusion)
     means = {name: _mean(each[name], None if needed is None else needed[name]) for name in POSITIVE}
     true = np.trace(confusion, axis1=1, axis2=2)
+    there = confusion.sum(axis=2) > 0
     found = {
         "accuracy": _share(true, confusion.sum(axis=(1, 2))),
-        "balanced_accuracy": means["recall"],
+        "balanced_accuracy": np.where(there.sum(axis=1) > 1, means["recall"], np.nan),
     }
     for name in POSITIVE:
         if len(classes) == 2:
-            found[name] = each[name][:, 1]
+            found[name] = _known(name, each[name], there)[:, 1]
             continue
         found[f"{name}_macro"] = means[name]
-        found |= {f"{name}_{word}": each[name][:, at] for at, word in enumerate(classes)}
+        known = _known(name, each[name], there)
+        found |= {f"{name}_{word}": known[:, at] for at, word in enumerate(classes)}
     return {(name, cutoff): values for name, values in found.items()}
+
+
+def _known(name: str, values: Floats, there: NDArray[np.bool_]) -> Floats:
+    """Return scores of classes, ``(groups, classes)``, without those of classes that have no tile.
+
+    A precision of 0 is then no word about the network; specificity is of the other classes' tiles.
+    """
+    return values if name == "specificity" else np.where(there, values, np.nan)
 
 
 def _of_classes(confusion: Floats) -> dict[str, Floats]:

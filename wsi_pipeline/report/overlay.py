@@ -75,7 +75,7 @@ def draw_caption(text: str, width: int, um_per_px: float | None) -> Rgb:
     if um_per_px is not None:
         length_um = min(_SCALE_BARS_UM, key=lambda each: abs(each - width * um_per_px / 6))
         end_px = left_px + round(length_um / um_per_px)
-        words = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um} um"
+        words = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um} µm"
         draw.rectangle((left_px, 32, end_px, 36), fill="black")
         draw.text((left_px, 8), words, fill="black", font=ImageFont.load_default(18))
         left_px = max(end_px, left_px + 60) + 24

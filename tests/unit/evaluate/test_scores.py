@@ -209,12 +209,23 @@ def test_a_class_that_few_patients_have_is_told() -> None:
 def test_a_class_without_tiles_has_null_scores_that_say_so() -> None:
     said = predictions_of([0.5, -0.5, 1.0], [1, 1, 1], patients=["a", "b", "c"])
     table = score_table(said, validation=said, replicates=50)
-    for score in ("auroc", "specificity"):
+    for score in ("auroc", "specificity", "balanced_accuracy"):
         row = rows_of(table, score=score).iloc[0]
         assert np.isnan(row["value"])
-        assert "cannot be said" in row["note"]
-    assert values(table, cutoff="0.5")["balanced_accuracy"] == pytest.approx(2 / 3)
+        assert "cannot be said: no tile of benign" in row["note"]
+    assert values(table, cutoff="0.5")["recall"] == pytest.approx(2 / 3)
     assert "validation" not in set(table.to_pandas()["cutoff"])
+
+
+def test_without_a_positive_tile_nothing_is_said_of_finding_them() -> None:
+    said = predictions_of([0.5, -0.5, -1.0], [0, 0, 0], patients=["a", "b", "c"])
+    table = score_table(said, replicates=50)
+    for score in ("recall", "precision", "f1", "balanced_accuracy", "auroc"):
+        row = rows_of(table, score=score).iloc[0]
+        assert np.isnan(row["value"]), score
+        assert "no tile of cancer" in row["note"], score
+    assert not {"balanced_accuracy", "precision", "f1"} & {row[0] for row in headline(table)}
+    assert values(table, cutoff="0.5")["specificity"] == pytest.approx(2 / 3)
 
 
 def test_a_class_that_is_said_and_not_there_counts_in_score_and_interval() -> None:
