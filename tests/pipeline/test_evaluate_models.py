@@ -64,7 +64,7 @@ def test_repeats_are_members_and_one_ensemble(
     positive = [single.judged().probabilities[:, 1], double.judged().probabilities[:, 1]]
     mean = pd.read_parquet(found.ensemble.predictions)["probability"]
     np.testing.assert_allclose(mean, np.mean(positive, axis=0), rtol=1e-5)
-    show(found, {}, json=False, quiet=False)
+    show(found, {}, {}, json=False, quiet=False)
     said = capsys.readouterr().out
     assert "standard deviation" in said
     assert "95 % interval, seeds and patients" in said
@@ -97,7 +97,7 @@ def test_members_with_other_validation_tiles_are_an_ensemble_without_a_cut_off(
     tables = [each.table for each in found.members if each.table is not None]
     assert len(tables) == 2
     assert all("validation" in each["cutoff"].to_pylist() for each in tables)
-    show(found, {}, json=False, quiet=True)
+    show(found, {}, {}, json=False, quiet=True)
     assert "members have other validation tiles" in capsys.readouterr().err
     assert not list((run / "models").glob("*/predictions/*.parts"))
 
