@@ -223,7 +223,7 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(
 def test_cut_off_while_it_validates_no_step_is_taken_again(
     tiles: Path, undisturbed: TrainOutcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut_off(*_: object) -> None:
+    def cut_off(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("wsi_pipeline.train.loop.row_of", cut_off)
