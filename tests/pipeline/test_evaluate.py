@@ -92,7 +92,7 @@ def test_patients_that_were_trained_on_are_noted_in_another_run(run: Path) -> No
 def test_patients_of_an_unlabelled_run_are_looked_up_among_its_slides(
     run: Path, tmp_path: Path
 ) -> None:
-    other = labelled_run(tmp_path / "elsewhere", test=5)
+    other = labelled_run(tmp_path, test=5).rename(tmp_path / "BY_PATIENT")
     own, theirs = run / "slides.parquet", other / "slides.parquet"
     before = own.read_bytes() if own.exists() else None
     try:

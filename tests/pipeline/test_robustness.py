@@ -355,6 +355,7 @@ sweep(sys.argv[1], model="plain", part="train", sweeps=["saturation:0.5"], work=
 """
 
 
+@pytest.mark.slow
 def test_two_ranks_write_the_same_bytes_as_one_process(run: Path, tmp_path: Path) -> None:
     found = sweep(run, model="plain", part="train", sweeps=["saturation:0.5"], work=CPU)
     (path,) = found.tables["plain"]
