@@ -364,9 +364,11 @@ def _compare(chosen: Chosen, wanted: _Wanted) -> None:
 
 
 def _files_of_all(chosen: Chosen, wanted: _Wanted) -> SweepFiles:
-    """Return where that lies which is of all models: with a single one, or under the first one's arm."""
-    first = chosen.names[0]
-    return wanted.files(first if len(chosen.names) == 1 else arm_of(first))
+    """Return where that lies which is of all models: with a single one, or under the first arm's name."""
+    if len(chosen.names) == 1:
+        return wanted.files(chosen.names[0])
+    first, *others = sorted({arm_of(name) for name in chosen.names})
+    return wanted.files(first).beside(others)
 
 
 def _swept(chosen: Chosen, wanted: _Wanted, *, asked: int, notes: tuple[str, ...]) -> Swept:

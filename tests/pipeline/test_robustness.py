@@ -270,6 +270,10 @@ def test_several_networks_are_asked_in_one_pass_and_say_what_each_says_alone(
     assert row["repeats"] == 3
     assert swept.curves.parent.parent == own / "models" / "wd" / "sweeps"
     assert "mean ± SD of 3" in swept.figures[0].read_text(encoding="utf-8")
+    (own / "models" / "wd-2").rename(own / "models" / "sd-2")
+    both = sweep(own, model=["wd-0", "sd-2"], sweeps=SWEEPS, work=CPU)
+    assert both.curves == own / "models" / "sd" / "sweeps" / "curves" / "test-with-wd.parquet"
+    assert pd.read_parquet(swept.curves).equals(curves)
 
 
 def test_another_run_has_tables_of_its_own_and_no_other_takes_their_name(

@@ -1,8 +1,9 @@
 """Where sweeps of a model lie in its folder, and what their tables say that they are of. No torch."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from wsi_pipeline.tables import read_table, table_metadata, write_table
 ASKED = "asked"
 """Key of a table's metadata: what its rows depend on, as JSON."""
 
+_MOST_LETTERS = 80
+"""Of names of arms in the name of a file; a digest stands for more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFiles:
@@ -26,6 +30,19 @@ class SweepFiles:
     """``RUN/models/NAME/sweeps``."""
     stem: str
     """Whose tiles, as tables of predictions are called."""
+
+    def beside(self, arms: Sequence[str]) -> "SweepFiles":
+        """Return the files of what compares it with other arms, which takes nobody's place.
+
+        >>> SweepFiles(folder=Path("wd/sweeps"), stem="test").beside(["sd"]).stem
+        'test-with-sd'
+        """
+        if not arms:
+            return self
+        names = "-".join(arms)
+        if len(names) > _MOST_LETTERS:
+            names = hashlib.sha256(names.encode()).hexdigest()[:8]
+        return replace(self, stem=f"{self.stem}-with-{names}")
 
     def table(self, shift: str, place: Place) -> Path:
         """Return the table of one change: a row for each level."""
