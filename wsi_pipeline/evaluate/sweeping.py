@@ -1,8 +1,8 @@
 """Networks asked of the same tiles at many levels of many changes: decoded once, changed on the device.
 
-What comes back is kept in pieces as it comes, so that a pass that is cut off goes on after the last one. While
-networks are asked memory holds one piece; at the end all logits of the pass, 4 bytes for each of tile, level and
-network, and twice that while they are joined.
+What comes back is kept in pieces as it comes, so that a pass that is cut off goes on after the last one.
+While networks are asked memory holds one piece; at the end all logits of the pass, 4 bytes for each of tile,
+level and network, and twice that while they are joined.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
