@@ -55,7 +55,10 @@ def test_names_with_spaces_membership_and_missing_values_can_be_asked_for() -> N
     [
         ("split = 'train'", "expected an expression"),
         ("split ==", "expected an expression"),
-        ("spilt == 'train'", "no column spilt in the manifest; there are split, score"),
+        (
+            "spilt == 'train'",
+            "no column spilt in the manifest (did you mean split?); there are split, score",
+        ),
         ("score + 1", "true or false"),
         ("True", "true or false"),
         ("split > 3", "cannot be asked"),
