@@ -64,19 +64,6 @@ WHERE = Annotated[
         show_default="none",
     ),
 ]
-DEVICE = Annotated[
-    str | None,
-    typer.Option(metavar="auto|cpu|cuda", help="Where the network runs.", show_default="auto"),
-]
-WORKERS = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        help="Processes that decode tiles.",
-        show_default="threads of this one",
-    ),
-]
 
 
 def evaluate(
@@ -91,8 +78,8 @@ def evaluate(
     sweep: evaluate_sweep.SWEEP = None,
     apply_at: evaluate_sweep.APPLY_AT = "source",
     keep_logits: evaluate_sweep.KEEP_LOGITS = False,
-    device: DEVICE = None,
-    workers: WORKERS = None,
+    device: options.DEVICE = None,
+    workers: options.DECODERS = None,
     heat_maps: maps.HEAT_MAPS = None,
     cam: maps.CAM = None,
     collage: maps.COLLAGE = False,

@@ -31,6 +31,21 @@ WORKERS = Annotated[
         show_default="every core",
     ),
 ]
+DEVICE = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda", help="Where networks run.", show_default="auto"
+    ),
+]
+DECODERS = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes that decode tiles.",
+        show_default="threads of this one",
+    ),
+]
 CLUSTER = Annotated[
     str | None,
     typer.Option(

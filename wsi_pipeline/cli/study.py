@@ -63,10 +63,6 @@ PART = Annotated[
         show_default="1/1",
     ),
 ]
-DEVICE = Annotated[
-    str | None,
-    typer.Option(metavar="auto|cpu|cuda", help="Where networks run.", show_default="auto"),
-]
 
 
 def study(
@@ -77,7 +73,7 @@ def study(
     only: ONLY = None,
     repeats: REPEATS = None,
     part: PART = None,
-    device: DEVICE = None,
+    device: options.DEVICE = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show networks, steps and what is done; write nothing."),

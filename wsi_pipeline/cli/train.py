@@ -82,19 +82,6 @@ REPEATS = Annotated[
         show_default="one, of --seed",
     ),
 ]
-DEVICE = Annotated[
-    str | None,
-    typer.Option(metavar="auto|cpu|cuda", help="Where the network runs.", show_default="auto"),
-]
-WORKERS = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        help="Processes that decode tiles.",
-        show_default="threads of this one",
-    ),
-]
 OVERWRITE = Annotated[
     bool, typer.Option("--overwrite", help="Remove what an earlier training of this name has left.")
 ]
@@ -118,8 +105,8 @@ def train(
     seed: SEED = None,
     repeats: REPEATS = None,
     set_: SET = None,
-    device: DEVICE = None,
-    workers: WORKERS = None,
+    device: options.DEVICE = None,
+    workers: options.DECODERS = None,
     overwrite: OVERWRITE = False,
     dry_run: DRY_RUN = False,
     config: options.CONFIG = None,

@@ -34,10 +34,6 @@ SCORE = Annotated[
         show_default="balanced_accuracy",
     ),
 ]
-DEVICE = Annotated[
-    str | None,
-    typer.Option(metavar="auto|cpu|cuda", help="Where networks run.", show_default="auto"),
-]
 
 
 def tune(
@@ -46,7 +42,7 @@ def tune(
     sampler: SAMPLER = None,
     trials: TRIALS = None,
     score: SCORE = None,
-    device: DEVICE = None,
+    device: options.DEVICE = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be searched; nothing is written.")
     ] = False,
