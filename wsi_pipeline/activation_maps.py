@@ -96,8 +96,8 @@ def explain(
 ) -> Explained:
     """Write class activation maps of the tiles that a network was asked for, a file per slide.
 
-    ``RUN/models/NAME/cams/WHAT/SLIDE.npz`` holds ``tile``, ``cam`` ``(tiles, h, w)`` float32 as the method
-    gives it, signed, and ``logit``; ``SLIDE.png`` shows the likeliest tiles, all on the scale from 0 to the
+    ``RUN/models/NAME/cams/WHAT/SLIDE-METHOD.npz`` holds ``tile``, ``cam`` ``(tiles, h, w)`` float32 as it is
+    given, signed, and ``logit``; ``SLIDE-METHOD.png`` shows the likeliest tiles, all on the scale from 0 to the
     largest value of the slide's tiles. Of several classes the name of each is added. ``WHAT`` is the name of
     the predictions, which have to be there.
 
@@ -250,7 +250,9 @@ def _write(asking: _Asking, seen: _Seen, slide_id: str, name: str) -> Iterator[s
     classes = asking.member.trained.classes
     safe = safe_names(classes)
     for number in asking.numbers:
-        stem = name if len(asking.numbers) == 1 else f"{name}-{safe[classes[number]]}"
+        stem = f"{name}-{asking.method}"
+        if len(asking.numbers) > 1:
+            stem += f"-{safe[classes[number]]}"
         tiles = np.concatenate(seen.tiles)
         maps = np.concatenate(seen.maps[number])
         logits = np.concatenate(seen.logits[number])

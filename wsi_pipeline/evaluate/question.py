@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.files import exists, read_bytes, remove_file
+from wsi_pipeline.files import exists, read_bytes, remove_file, remove_tree
 from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.config import TrainConfig
@@ -131,9 +131,13 @@ class PredictionFiles:
         return before is not None and before.get("key") == key and exists(self.table)
 
     def forget(self) -> None:
-        """Remove what is written of answers that are to be replaced: no scores lie beside other answers."""
+        """Remove what came of answers that are to be replaced: no scores, no pictures lie beside others."""
+        model, what = self.table.parent.parent, self.table.stem
         remove_file(self.about)
         remove_file(self.scores)
+        remove_tree(model / "heatmaps" / what)
+        remove_tree(model / "cams" / what)
+        remove_file(model / "collages" / f"{what}.png")
 
     def refuse_other_run(self, about: Mapping[str, Any]) -> None:
         """Refuse to take the place of what was said of another run.

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsi_pipeline.evaluate.part_files import MOST_TILES, PartFiles, cut_of, stretches
+from wsi_pipeline.evaluate.question import PredictionFiles
 
 
 @given(st.integers(1, 10**7), st.integers(1, 4096))
@@ -53,3 +54,18 @@ def test_parts_of_other_settings_are_removed_and_never_read(tmp_path: Path) -> N
     assert now.missing() == []
     now.begin(anew=True)
     assert now.missing() == [0]
+
+
+def test_what_was_drawn_of_answers_goes_with_them(tmp_path: Path) -> None:
+    files = PredictionFiles(table=tmp_path / "predictions" / "test.parquet")
+    derived = [
+        *("heatmaps/test/a.png", "cams/test/a-gradcam.npz", "collages/test.png"),
+        *("predictions/test.json", "predictions/test.scores.parquet"),
+    ]
+    others = ["heatmaps/all/a.png", "collages/all.png", "predictions/all.json"]
+    for name in (*derived, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    files.forget()
+    assert not [name for name in derived if (tmp_path / name).exists()]
+    assert all((tmp_path / name).exists() for name in others)
