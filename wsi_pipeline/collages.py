@@ -24,6 +24,7 @@ from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.pixels import png_bytes, resized_by_area
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.report.tile_sheet import SHEET_SIDE_PX, SheetRow, SheetTile, draw_tile_sheet
+from wsi_pipeline.train.prediction_table import SHORTCUT
 
 TileName: TypeAlias = tuple[str, int]
 """slide_id and number of a tile."""
@@ -38,7 +39,8 @@ def collage(run: str | Path, predictions: str | Path, *, count: int = COUNT) -> 
     """Draw the surest hits and misses of each class, in ``RUN/models/NAME/collages/WHAT.png``.
 
     ``WHAT`` is the name of the predictions' file. Each tile has its slide, number, probability and label
-    below it. A tile that cannot be read is gray.
+    below it. A tile that cannot be read is gray. Of one that was asked with a shortcut the
+    stored picture is shown, and below it that it was.
 
     Parameters
     ----------
@@ -127,6 +129,14 @@ def _names(found: Predictions) -> list[TileName]:
     ]
 
 
+def _marked(found: Predictions) -> list[str]:
+    """Return what is said of tiles that were asked with a shortcut: pictures are of the stored ones."""
+    if SHORTCUT not in found.table.column_names:
+        return [""] * len(found)
+    carried = found.table.column(SHORTCUT).to_pylist()
+    return [", asked with shortcut" if each else "" for each in carried]
+
+
 def _row(
     kind: Surest,
     found: Predictions,
@@ -137,7 +147,7 @@ def _row(
     """Return the tiles of one kind with what is known of them."""
     said = found.classes[kind.number]
     gray = np.full((SHEET_SIDE_PX, SHEET_SIDE_PX, 3), 128, np.uint8)
-    targets = found.targets
+    targets, marked = found.targets, _marked(found)
     tiles = tuple(
         SheetTile(
             rgb=pictures.get(names[row], gray),
@@ -145,7 +155,7 @@ def _row(
                 names[row][0],
                 f"tile {names[row][1]}",
                 f"{said} {shares[row, kind.number]:.4f}",
-                f"label {found.classes[int(targets[row])]}",
+                f"label {found.classes[int(targets[row])]}{marked[row]}",
             ),
         )
         for row in kind.rows.tolist()
