@@ -98,8 +98,8 @@ def explain(
 
     ``RUN/models/NAME/cams/WHAT/SLIDE-METHOD.npz`` holds ``tile``, ``cam`` ``(tiles, h, w)`` float32 as it is
     given, signed, and ``logit``; ``SLIDE-METHOD.png`` shows the likeliest tiles, all on the scale from 0 to
-    the largest value of the slide's tiles. Of several classes the name of each is added. ``WHAT`` is the name of
-    the predictions, which have to be there.
+    the largest value of the slide's tiles. Of several classes the name of each is added. ``WHAT`` is the name
+    of the predictions, which have to be there.
 
     Parameters
     ----------
