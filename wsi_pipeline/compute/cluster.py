@@ -209,12 +209,10 @@ def _settle_workers(client: "Client", where: str) -> None:
 
 @contextmanager
 def _connected(where: str) -> Iterator["Client"]:
-    import distributed
-
     from wsi_pipeline.compute.batch import wait_for_worker
 
     try:
-        client = distributed.Client(_address(where), timeout=10)
+        client = _answered_client(_address(where))
     except (OSError, TimeoutError, ValueError, TypeError) as error:
         raise ConfigError(
             f"cluster {where}: no scheduler answers ({error}); is it running, and reachable?"
@@ -223,6 +221,27 @@ def _connected(where: str) -> Iterator["Client"]:
         hint = "start some with: dask worker"
         wait_for_worker(client, seconds=_WORKER_WAIT_S, name=where, hint=hint)
         yield client
+
+
+def _answered_client(address: str) -> "Client":
+    """Return a client that its scheduler has answered; one that got no answer leaves nothing behind.
+
+    distributed leaves a client open whose start has failed. Its finalizer takes the lock that every
+    start of an event loop holds, so if it is collected while the next client starts, that one waits
+    for itself.
+    """
+    import distributed
+
+    class _ClosedOnFailure(distributed.Client):  # type: ignore[misc]
+        def start(self, **options: object) -> None:
+            try:
+                super().start(**options)
+            except BaseException:
+                self.close()
+                self._loop_runner.stop()
+                raise
+
+    return _ClosedOnFailure(address, timeout=10)
 
 
 def _address(where: str) -> str:

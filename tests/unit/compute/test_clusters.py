@@ -4,6 +4,7 @@ import asyncio
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,17 @@ def test_a_running_scheduler_is_found_by_its_file(tmp_path: Path, *, encrypted: 
                 doubled(path)
         with dask.config.set(client_keys(keys) if keys else {}):
             assert doubled(path) == list(range(0, 20, 2))
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "tls://127.0.0.1:1", "morse://sos"])
+def test_a_scheduler_that_does_not_answer_leaves_no_client_behind(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(dask.config.config["distributed"]["comm"]["timeouts"], "connect", "1s")
+    before = event_loops()
+    with pytest.raises(ConfigError, match="no scheduler answers"):
+        doubled(address)
+    assert event_loops() == before
 
 
 def test_a_scheduler_without_workers_is_said_to_have_none(
@@ -199,10 +211,14 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, body: str)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
 
 
-def doubled(where: Path) -> list[int]:
+def doubled(where: Path | str) -> list[int]:
     with open_pool(Cluster(workers=1, where=str(where))) as pool:
         calls = (Call(name="double", function=abs, argument=-2 * number) for number in range(10))
         return sorted(answer.value for answer in run_all(pool, calls))
+
+
+def event_loops() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "IO loop"}
 
 
 def client_keys(keys: Keys) -> dict[str, object]:
