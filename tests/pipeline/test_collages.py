@@ -12,14 +12,14 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
-from wsi_pipeline import collages, evaluation  # noqa: E402
 from wsi_pipeline.collages import TileName, collage  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
 from wsi_pipeline.evaluation import Question, evaluate, evaluate_models  # noqa: E402
 from wsi_pipeline.geometry import Rgb  # noqa: E402
 from wsi_pipeline.pixels import resized_by_area  # noqa: E402
-from wsi_pipeline.report.tile_sheet import SHEET_SIDE_PX, SheetTile, draw_tile_sheet  # noqa: E402
+from wsi_pipeline.report.tile_sheet import SHEET_SIDE_PX, SheetRow, SheetTile, draw_tile_sheet  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
+from wsi_pipeline.train.looking import batches_on  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
 CPU = WorkConfig(device="cpu", threads=1)
@@ -52,17 +52,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def given(monkeypatch: pytest.MonkeyPatch) -> dict[TileName, Rgb]:
     """Images as a network is given them while it is asked, by tile."""
     found: dict[TileName, Rgb] = {}
-    made = evaluation.batches_on
 
     def spied(*arguments: object, **more: object) -> object:
-        loader = made(*arguments, **more)  # type: ignore[arg-type]
+        loader = batches_on(*arguments, **more)  # type: ignore[arg-type]
         for batch in loader:
             images = batch.images.permute(0, 2, 3, 1).numpy()
             for slide_id, tile, image in zip(batch.slide_ids, batch.tiles, images, strict=True):
                 found[slide_id, int(tile)] = np.ascontiguousarray(image)
         return loader
 
-    monkeypatch.setattr(evaluation, "batches_on", spied)
+    monkeypatch.setattr("wsi_pipeline.evaluation.batches_on", spied)
     return found
 
 
@@ -71,11 +70,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[SheetTile]:
     """The tiles of a sheet, while it is still drawn."""
     tiles: list[SheetTile] = []
 
-    def spied(title: str, rows: list[collages.SheetRow]) -> Rgb:
+    def spied(title: str, rows: list[SheetRow]) -> Rgb:
         tiles.extend(tile for row in rows for tile in row.tiles)
         return draw_tile_sheet(title, rows)
 
-    monkeypatch.setattr(collages, "draw_tile_sheet", spied)
+    monkeypatch.setattr("wsi_pipeline.collages.draw_tile_sheet", spied)
     return tiles
 
 
