@@ -21,8 +21,7 @@ from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.question import PARTS, Part, Question, Tta
 from wsi_pipeline.evaluate.sweep_table import arm_of
 from wsi_pipeline.questions import Member, Plan, ask_of, together_asked
-from wsi_pipeline.stages.lease import sole_use
-from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.lease import sole_use_of
 from wsi_pipeline.tables import write_pieces
 from wsi_pipeline.train.config import WorkConfig
 from wsi_pipeline.train.looking import batches_on
@@ -171,7 +170,7 @@ def _evaluated(asked: _Asked, chosen: Chosen) -> EvaluatedModels:
         lacking += [each for each in extra if not each.is_there]
         places = peers.word_of_first([each.table for each in lacking])
         lacking = [each for each in (*members, *extra) if each.table in places]
-        with _held(lacking, peers):
+        with _questions_held(lacking, peers):
             for group in together_asked(lacking):
                 _ask(group, peers, asked, anew=asked.overwrite)
             found = _judged(asked, chosen, members, lacking) if peers.is_first else None
@@ -180,7 +179,7 @@ def _evaluated(asked: _Asked, chosen: Chosen) -> EvaluatedModels:
 
 
 @contextmanager
-def _held(members: Sequence[Member], peers: Peers) -> Iterator[None]:
+def _questions_held(members: Sequence[Member], peers: Peers) -> Iterator[None]:
     """Keep other commands from asking the same questions meanwhile.
 
     Raises
@@ -191,11 +190,8 @@ def _held(members: Sequence[Member], peers: Peers) -> Iterator[None]:
     with ExitStack() as stack:
         for each in members if peers.is_first else ():
             stack.callback(each.parts.forget)
-            try:
-                stack.enter_context(sole_use(RunDirectory(path=each.parts.above), part=1, parts=1))
-            except ConfigError as error:
-                who = str(error).partition("; wait")[0]
-                raise ConfigError(f"{who}; wait for it to end: it asks the same") from error
+            otherwise = "wait for it to end: it asks the same"
+            stack.enter_context(sole_use_of(each.parts.above, otherwise=otherwise))
         yield
 
 

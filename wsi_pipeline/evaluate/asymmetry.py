@@ -6,9 +6,8 @@ under class imbalance, MICCAI 2019). The shift of class c is mean(z | c) of the 
 that were trained on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,15 @@ from wsi_pipeline.evaluate.cutoff import chosen_at
 from wsi_pipeline.evaluate.predictions import Groups, Predictions
 from wsi_pipeline.evaluate.tally import confusions as counts_of
 from wsi_pipeline.randomness import generator
-from wsi_pipeline.train.metrics import Calibration, Judged, bins_of, calibration, forecasts
-
-Floats: TypeAlias = NDArray[np.float64]
+from wsi_pipeline.train.metrics import (
+    Calibration,
+    Floats,
+    Judged,
+    bins_of,
+    calibration,
+    forecasts,
+)
+from wsi_pipeline.train.weighted import mean_and_std, quantiles, shares
 
 GRID_POINTS = 240
 _TAILS = (0.0005, 0.9995)  # of the weight: beyond them a curve is on its axis
@@ -89,7 +94,7 @@ def shifts(
     if learnt.classes != other.classes or learnt.logits.ndim != other.logits.ndim:
         raise ValueError(f"expected logits of {learnt.classes} twice, got {other.classes}")
     both = {"learnt": _sums(learnt), "other": _sums(other)}
-    means = [_share(*(each.sum(axis=0) for each in pair)) for pair in both.values()]
+    means = [shares(*(each.sum(axis=0) for each in pair)) for pair in both.values()]
     drawn = [
         _drawn(*pair, replicates=replicates, seed=_seed_of(seed, part))
         for part, pair in both.items()
@@ -115,7 +120,7 @@ def _drawn(sums: Floats, weights: Floats, *, replicates: int, seed: int) -> Floa
     if not len(sums):
         return np.full((replicates, sums.shape[1]), np.nan)
     blocks = draws_of(len(sums), replicates, seed=seed)
-    return np.concatenate([_share(draws @ sums, draws @ weights) for draws in blocks])
+    return np.concatenate([shares(draws @ sums, draws @ weights) for draws in blocks])
 
 
 def _effective(weights: Floats) -> Floats:
@@ -126,10 +131,6 @@ def _effective(weights: Floats) -> Floats:
 def _seed_of(seed: int, *names: str) -> int:
     """Return a seed of its own for a part: the patients of two parts are drawn independently."""
     return int(generator(seed, "asymmetry", *names).integers(2**31))
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
 def _columns(predictions: Predictions) -> tuple[str | None, ...]:
@@ -190,7 +191,7 @@ def densities(parts: Mapping[str, Judged]) -> tuple[Floats, tuple[Density, ...]]
     if not held:
         return np.zeros(0), ()
     widths = [_bandwidth(values, weights) for *_, values, weights in held]
-    ends = [_quantiles(values, weights, _TAILS) for *_, values, weights in held]
+    ends = [quantiles(values, weights, _TAILS) for *_, values, weights in held]
     reach = _BANDWIDTHS * max(*widths, 1e-3)
     low, high = min(each[0] for each in ends) - reach, max(each[1] for each in ends) + reach
     grid = np.linspace(low, high, GRID_POINTS)
@@ -206,21 +207,11 @@ def densities(parts: Mapping[str, Judged]) -> tuple[Floats, tuple[Density, ...]]
 
 
 def _bandwidth(values: Floats, weights: Floats) -> float:
-    mean = np.average(values, weights=weights)
-    std = float(np.average((values - mean) ** 2, weights=weights)) ** 0.5
-    lower, upper = _quantiles(values, weights, (0.25, 0.75))
+    _, std = mean_and_std(values, weights)
+    lower, upper = quantiles(values, weights, (0.25, 0.75))
     spread = min(std, (upper - lower) / 1.34) or std
     worth = float(weights.sum() ** 2 / (weights**2).sum())
     return float(0.9 * spread * worth**-0.2)
-
-
-def _quantiles(values: Floats, weights: Floats, wanted: Sequence[float]) -> list[float]:
-    """Return the least values that so much of the weight does not exceed."""
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    places = np.searchsorted(reached, np.array(wanted) * reached[-1] * (1 - 1e-12))
-    found: list[float] = values[order][np.minimum(places, len(values) - 1)].tolist()
-    return found
 
 
 def _smoothed(values: Floats, weights: Floats, grid: Floats, width: float) -> Floats:
@@ -346,9 +337,7 @@ class Confusion:
     @property
     def shares(self) -> Floats:
         """The same as shares of each row; NaN of a class without tiles."""
-        with np.errstate(invalid="ignore"):
-            shares: Floats = self.counts / self.counts.sum(axis=1, keepdims=True)
-        return shares
+        return shares(self.counts, self.counts.sum(axis=1, keepdims=True))
 
 
 def confusions(
