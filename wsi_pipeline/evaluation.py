@@ -219,7 +219,7 @@ def _ask_parts(
     first = group[0]
     cut, config = first.parts.cut, first.trained.config
     share = list(wanted)[peers.world.share(len(wanted))]
-    sizes = {number: _length(cut.rows(number)) for number in wanted}
+    sizes = {number: cut.tiles_of(number) for number in wanted}
     there = cut.tiles - sum(sizes.values())
     names = [each.name for each in group]
     asked.observer.on_begin(names, sum(sizes[number] for number in share), there=there)
@@ -240,10 +240,6 @@ def _ask_parts(
                     files[name].write(part.number, logits)
                 asked.observer.on_tiles(sizes[part.number])
             peers.most(0)  # one that has ended is noticed here, and none waits for long
-
-
-def _length(rows: slice) -> int:
-    return int(rows.stop - rows.start)
 
 
 def _join(member: Member) -> None:

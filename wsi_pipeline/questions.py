@@ -22,7 +22,7 @@ from wsi_pipeline.evaluate.question import Question, condition_of, key_of, predi
 from wsi_pipeline.evaluate.stored import notes_of, validation_logits
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.loader.world import World
-from wsi_pipeline.manifest import columns_in, holds_words, manifest_columns
+from wsi_pipeline.manifest import manifest_columns
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.looking import Ask
 from wsi_pipeline.train.model_directory import model_directory
@@ -228,36 +228,4 @@ def ask_of(trained: Trained, device: torch.device, *, tta: str = "none") -> Ask:
     """Return what gives a network's logits of images, in the precision of its training."""
     return ask_of_network(
         trained.network, config=trained.config, classes=trained.classes, device=device, tta=tta
-    )
-
-
-def tiles_asked(
-    run: str | Path, trained: Trained, work: WorkConfig, *, condition: str
-) -> TileLoader:
-    """Return the labelled tiles of a run in order, with targets, made as they were in training.
-
-    Raises
-    ------
-    ConfigError
-        A column is missing, no tile is left, or a label is no class of the network.
-    """
-    config = trained.config
-    known = manifest_columns(run)
-    if config.target not in known:
-        raise ConfigError(
-            f"{run}: no tile has a {config.target}, which this network has learnt; label the run first "
-            "(wsi-pipeline label)"
-        )
-    columns_in(condition, known)
-    asked_tiles(run, config=config, classes=trained.classes, condition=condition)
-    return TileLoader(
-        run,
-        where=condition,
-        target=config.target,
-        classes=trained.classes if holds_words(run, config.target) else (),
-        weight=config.weight,
-        shuffle=False,
-        threads=work.threads,
-        cache=work.cache,
-        **inputs_of(config),
     )

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.predictions import Predictions
-from wsi_pipeline.train.metrics import judged
+from wsi_pipeline.train.metrics import Judged, judged
 
 _NAMED = 8  # slides in a message
 
@@ -37,14 +37,18 @@ def of_rows(found: Predictions, rows: NDArray[np.int64]) -> Predictions:
 
 def probabilities_of(found: Predictions) -> NDArray[np.float64]:
     """Return the probability of every class, ``(tiles, classes)``, of tiles without a label too."""
-    return np.exp(-np.logaddexp(0.0, -odds_of(found)))
+    return _judged_by_nobody(found).probabilities
 
 
 def odds_of(found: Predictions) -> NDArray[np.float64]:
     """Return the logarithm of the odds of every class, ``(tiles, classes)``: 1 and almost 1 differ."""
-    tiles = len(found)
-    nobody, all_count = np.zeros(tiles, np.int64), np.ones(tiles)
-    return judged(found.logits, nobody, all_count, classes=found.classes).odds
+    return _judged_by_nobody(found).odds
+
+
+def _judged_by_nobody(found: Predictions) -> Judged:
+    """Return every tile with weight 1, and with the first class in place of its label."""
+    label, weight = np.zeros(len(found), np.int64), np.ones(len(found))
+    return judged(found.logits, label, weight, classes=found.classes)
 
 
 def class_numbers(found: Predictions, asked: Sequence[str] | None) -> list[int]:
