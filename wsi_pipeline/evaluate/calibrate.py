@@ -55,5 +55,5 @@ def tempered(tiles: Judged, temperature: float) -> Judged:
     """Return the tiles with logits divided by a temperature; see ``judged`` for what else they are."""
     if tiles.is_binary:
         return replace(tiles, odds=tiles.odds / temperature)
-    logs = -np.logaddexp(0.0, -tiles.odds)  # of probabilities: logits but for a constant of a tile
-    return replace(tiles, odds=odds_of(logs / temperature))
+    logits = tiles.log_probabilities  # but for a constant of each tile
+    return replace(tiles, odds=odds_of(logits / temperature))

@@ -20,7 +20,7 @@ from wsi_pipeline.evaluate.calibrate import Temperature, fit_temperature, temper
 from wsi_pipeline.evaluate.cutoff import best_cutoff, chosen_at
 from wsi_pipeline.evaluate.ranking import Area, precision_area, ranked, roc_area
 from wsi_pipeline.evaluate.tally import (
-    confusions,
+    confusion_counts,
     count_scores,
     counted,
     loss_scores,
@@ -183,7 +183,7 @@ def statistic_of(units: Units, measure: Measure, *, draws: int) -> tuple[Statist
 
 
 def _confusions(tiles: Judged, measure: Measure, codes: Ints, groups: int) -> dict[str, Floats]:
-    count = partial(confusions, tiles, codes=codes, groups=groups)
+    count = partial(confusion_counts, tiles, codes=codes, groups=groups)
     return {
         name: count(tiles.chosen if cutoff in (None, 0.0) else chosen_at(tiles, cutoff))
         for name, cutoff in measure.cutoffs.items()

@@ -25,7 +25,7 @@ POSITIVE = ("recall", "specificity", "precision", "f1")
 """Scores of one class against the others: of two classes those of the second, of more their mean too."""
 
 
-def confusions(tiles: Judged, chosen: Ints, codes: Ints, *, groups: int) -> Floats:
+def confusion_counts(tiles: Judged, chosen: Ints, codes: Ints, *, groups: int) -> Floats:
     """Return the weight of tiles by group, class and chosen class, ``(groups, classes, classes)``."""
     classes = len(tiles.classes)
     at = (codes * classes + tiles.targets) * classes + chosen
@@ -48,7 +48,7 @@ def count_scores(
     Parameters
     ----------
     confusion
-        See ``confusions``.
+        See ``confusion_counts``.
     classes
         Names; of two, the scores are those of the second.
     cutoff

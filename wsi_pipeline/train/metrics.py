@@ -58,7 +58,7 @@ class Judged:
         """
         if self.is_binary:
             return self.odds[:, 1]
-        logs = -np.logaddexp(0.0, -self.odds)  # of probabilities: they differ as the logits do
+        logs = self.log_probabilities  # they differ as the logits do
         rows = np.arange(len(logs))
         own = logs[rows, self.targets].copy()
         logs[rows, self.targets] = -np.inf
@@ -68,7 +68,12 @@ class Judged:
     @property
     def probabilities(self) -> Floats:
         """Probability of each class, ``(tiles, classes)``."""
-        return np.exp(-np.logaddexp(0.0, -self.odds))
+        return np.exp(self.log_probabilities)
+
+    @property
+    def log_probabilities(self) -> Floats:
+        """Their natural logarithms, which tell probabilities apart that are 0 or 1 to the last digit."""
+        return -np.logaddexp(0.0, -self.odds)
 
 
 def judged(
