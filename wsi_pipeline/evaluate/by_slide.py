@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.predictions import Predictions
+from wsi_pipeline.slides.names import safe_names
 from wsi_pipeline.train.metrics import Judged, judged
 
 _NAMED = 8  # slides in a message
@@ -66,3 +67,15 @@ def class_numbers(found: Predictions, asked: Sequence[str] | None) -> list[int]:
             f"classes: expected some of {', '.join(found.classes)}, got {', '.join(lost)}"
         )
     return [found.classes.index(name) for name in asked]
+
+
+def class_stems(stem: str, classes: Sequence[str], numbers: Sequence[int]) -> dict[int, str]:
+    """Return what the files of each class are called; a single class needs no name.
+
+    >>> class_stems("s1", ("benign", "cancer"), [1]), class_stems("s1", ("a", "b", "c"), [0, 2])
+    ({1: 's1'}, {0: 's1-a', 2: 's1-c'})
+    """
+    if len(numbers) == 1:
+        return {numbers[0]: stem}
+    safe = safe_names(classes)
+    return {number: f"{stem}-{safe[classes[number]]}" for number in numbers}
