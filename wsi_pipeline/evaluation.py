@@ -165,14 +165,13 @@ def _evaluated(asked: _Asked, chosen: Chosen) -> EvaluatedModels:
     members = [plan.member(name, asked.question) for name in chosen.names]
     extra = [each.validation for each in members if each.validation is not None]
     with together(asked.work.device) as peers:
-        again = {each.name for each in members} if asked.overwrite else set()
-        lacking = [each for each in members if each.name in again or not each.is_there]
-        lacking += [each for each in extra if not each.is_there]
-        places = peers.word_of_first([each.table for each in lacking])
-        lacking = [each for each in (*members, *extra) if each.table in places]
+        unanswered = [each.table for each in members if asked.overwrite or not each.is_there]
+        unanswered += [each.table for each in extra if not each.is_there]
+        tables = peers.word_of_first(unanswered)
+        lacking = [each for each in (*members, *extra) if each.table in tables]
         with _questions_held(lacking, peers):
             for group in together_asked(lacking):
-                _ask(group, peers, asked, anew=asked.overwrite)
+                _ask(group, peers, asked)
             found = _judged(asked, chosen, members, lacking) if peers.is_first else None
             result: EvaluatedModels = peers.word_of_first(found)
     return result
@@ -195,11 +194,11 @@ def _questions_held(members: Sequence[Member], peers: Peers) -> Iterator[None]:
         yield
 
 
-def _ask(group: Sequence[Member], peers: Peers, asked: _Asked, *, anew: bool) -> None:
+def _ask(group: Sequence[Member], peers: Peers, asked: _Asked) -> None:
     """Ask the models of a group for the parts that are missing; the first rank joins the parts."""
     if peers.is_first:
         for each in group:
-            each.parts.begin(anew=anew)
+            each.parts.begin(anew=asked.overwrite)
     missing = peers.word_of_first([each.parts.missing() for each in group])
     wanted: dict[int, list[str]] = {}
     for each, numbers in zip(group, missing, strict=True):
