@@ -20,7 +20,9 @@ from wsi_pipeline.evaluate.observer import AskObserver, SilentAskObserver
 from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.question import PARTS, Part, Question, Tta
 from wsi_pipeline.evaluate.sweep_table import arm_of
+from wsi_pipeline.evaluate.tta import VIEWS
 from wsi_pipeline.questions import Member, Plan, ask_of, together_asked
+from wsi_pipeline.remote import absolute
 from wsi_pipeline.stages.lease import sole_use_of
 from wsi_pipeline.tables import write_pieces
 from wsi_pipeline.train.config import WorkConfig
@@ -221,7 +223,12 @@ def _ask_parts(
     sizes = {number: cut.tiles_of(number) for number in wanted}
     there = cut.tiles - sum(sizes.values())
     names = [each.name for each in group]
-    asked.observer.on_begin(names, sum(sizes[number] for number in share), there=there)
+    asked.observer.on_begin(
+        names,
+        sum(sizes[number] for number in share),
+        there=there,
+        asked=in_words(first.question),
+    )
     tiles = first.loader(asked.work)
     told = parts_told(
         {each.name: ask_of(each.trained, peers.device, tta=each.question.tta) for each in group},
@@ -239,6 +246,25 @@ def _ask_parts(
                     files[name].write(part.number, logits)
                 asked.observer.on_tiles(sizes[part.number])
             peers.most(0)  # one that has ended is noticed here, and none waits for long
+
+
+def in_words(question: Question) -> str:
+    """Return which tiles are asked for, and how.
+
+    >>> in_words(Question(part="validation", tta="d4"))
+    'validation part, 8 views of each tile'
+    >>> in_words(Question(part="all", on="data/SOUTH", shortcut="test"))
+    'all tiles of SOUTH, with the shortcut of test'
+    """
+    said = "all tiles" if question.part == "all" else f"{question.part} part"
+    if question.on is not None:
+        said += f" of {absolute(question.on).name}"
+    if question.where:
+        said += f" where {question.where}"
+    if question.shortcut != "none":
+        said += f", with the shortcut of {question.shortcut}"
+    views = len(VIEWS[question.tta])
+    return said if views == 1 else f"{said}, {views} views of each tile"
 
 
 def _join(member: Member) -> None:

@@ -73,7 +73,14 @@ class Watching(SilentAskObserver):
         self.parts = 0
         self._ends_after = ends_after
 
-    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+    def on_begin(
+        self,
+        models: Sequence[str],
+        tiles: int,
+        *,
+        there: int,
+        asked: str = "",  # noqa: ARG002
+    ) -> None:
         self.passes.append((tuple(models), tiles, there))
 
     def on_tiles(self, count: int) -> None:  # noqa: ARG002

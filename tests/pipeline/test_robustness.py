@@ -82,9 +82,9 @@ class Told(SilentAskObserver):
         self.done: list[int] = []
         self._most = most
 
-    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int, asked: str = "") -> None:
         self.there = there
-        del models, tiles
+        del models, tiles, asked
 
     def on_tiles(self, count: int) -> None:
         self.done.append(count)

@@ -204,7 +204,9 @@ class Pass:
         share = missing[self.peers.world.share(len(missing))]
         tiles = {number: _length(pieces.cut.rows(number)) for number in missing}
         there = pieces.cut.tiles - sum(tiles.values())
-        self.observer.on_begin(list(self.asks), sum(tiles[number] for number in share), there=there)
+        count = sum(tiles[number] for number in share)
+        asked = f"{len(self.questions)} levels of each tile"
+        self.observer.on_begin(list(self.asks), count, there=there, asked=asked)
         with closing(self._pieces(loader, share, pieces.cut)) as made:
             for _ in range(-(-len(missing) // self.peers.world.ranks)):
                 if (piece := next(made, None)) is not None:
