@@ -17,12 +17,10 @@ from wsi_pipeline.loader.source import CHECKSUM
 from wsi_pipeline.manifest import manifest_types
 from wsi_pipeline.schema import SLIDE_WORDS
 from wsi_pipeline.train.config import TrainConfig
-from wsi_pipeline.train.prediction_table import SHORTCUT, answer_columns, words_of
+from wsi_pipeline.train.prediction_table import NO_TARGET, SHORTCUT, answer_columns, words_of
 
 PLACES = ("x", "y", "width", "height")
 """Columns of the manifest that say where a tile is, in level-0 pixels."""
-
-NO_TARGET = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,10 @@
 """Who looks on while a network is asked."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+SlidesTold: TypeAlias = Callable[[int, int], None]
+"""Is told how many slides of how many are done."""
 
 
 class AskObserver(Protocol):

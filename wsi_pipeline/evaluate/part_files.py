@@ -51,6 +51,11 @@ class Cut:
         size = self.batches * self.batch_size
         return slice(number * size, min((number + 1) * size, self.tiles))
 
+    def tiles_of(self, number: int) -> int:
+        """Return how many tiles a part has."""
+        rows = self.rows(number)
+        return int(rows.stop - rows.start)
+
 
 def cut_of(tiles: int, batch_size: int) -> Cut:
     """Return how tiles are cut into parts of whole batches.
@@ -115,8 +120,7 @@ class PartFiles:
 
     def read(self, number: int) -> NDArray[np.float32]:
         """Return the logits of a part, ``(tiles,)`` or ``(tiles, C)``."""
-        rows = self.cut.rows(number)
-        tiles = rows.stop - rows.start
+        tiles = self.cut.tiles_of(number)
         flat = np.asarray(read_table(self.path(number)).column("logit").to_numpy(), np.float32)
         return flat if len(flat) == tiles else flat.reshape(tiles, -1)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from wsi_pipeline.train.metrics import Floats, Ints
+from wsi_pipeline.train.weighted import shares
 
 Area: TypeAlias = Callable[[Floats], Floats]
 """Weights of patients, ``(draws, patients)``, to the area of each draw; NaN where it cannot be said."""
@@ -86,7 +87,7 @@ def pair_area(ranks: Ranks) -> Area:
 
     def area(draws: Floats) -> Floats:
         won = np.einsum("dp,dp->d", draws @ pairs, draws)
-        return _share(won, (draws @ ours) * (draws @ theirs))
+        return shares(won, (draws @ ours) * (draws @ theirs))
 
     return area
 
@@ -121,25 +122,46 @@ def _around(ranks: Ranks) -> tuple[Ints, Ints]:
 
 def tile_area(ranks: Ranks) -> Area:
     """Return the area by going through all tiles in every draw: for more patients than draws."""
-    mine, other = ranks.positive, ~ranks.positive
-    first, last = _around(ranks)
-    tied = bool((first != last).any())
+    won = _won(ranks)
     ours, theirs = ranks.sums(positive=True), ranks.sums(positive=False)
-
-    def won(weights: Floats) -> float:
-        passed = np.zeros(len(theirs_of) + 1)
-        np.cumsum(weights[theirs_of] * their_weights, out=passed[1:])
-        below = (passed[first] + passed[last]) / 2 if tied else passed[first]
-        return float(np.dot(weights[ours_of] * our_weights, below))
-
-    ours_of, our_weights = ranks.patients[mine], ranks.weights[mine]
-    theirs_of, their_weights = ranks.patients[other], ranks.weights[other]
 
     def area(draws: Floats) -> Floats:
         pairs = np.array([won(each) for each in draws])
-        return _share(pairs, (draws @ ours) * (draws @ theirs))
+        return shares(pairs, (draws @ ours) * (draws @ theirs))
 
     return area
+
+
+def _won(ranks: Ranks) -> Callable[[Floats], float]:
+    """Return what gives the weight of pairs of tiles in order, of patients' weights, ``(patients,)``."""
+    first, last = _around(ranks)
+    tied = bool((first != last).any())
+    mine, other = ranks.positive, ~ranks.positive
+    ours_of, theirs_of = ranks.patients[mine], ranks.patients[other]
+    our_weights, their_weights = ranks.weights[mine], ranks.weights[other]
+    # Tiles that all weigh 1 are counted: whole numbers are summed up six times as fast, and as exactly.
+    whole = bool((ranks.weights == 1).all())
+    kind = np.int64 if whole else np.float64
+    own, passed = np.empty(len(theirs_of), kind), np.zeros(len(theirs_of) + 1, kind)
+    below, ours, pairs = np.empty(len(ours_of), kind), *np.empty((2, len(ours_of)))
+
+    def won(weights: Floats) -> float:
+        drawn = weights.astype(kind)
+        # "clip" lets numpy write to ``out`` at once; every place is within bounds.
+        np.take(drawn, theirs_of, out=own, mode="clip")
+        if not whole:
+            np.multiply(own, their_weights, out=own)
+        np.cumsum(own, out=passed[1:])
+        np.take(passed, first, out=below, mode="clip")
+        if tied:
+            np.add(below, np.take(passed, last, mode="clip"), out=below)
+        np.take(weights, ours_of, out=ours, mode="clip")
+        if not whole:
+            np.multiply(ours, our_weights, out=ours)
+        np.copyto(pairs, below)
+        return float(np.dot(ours, pairs)) / (2 if tied else 1)
+
+    return won
 
 
 def precision_area(ranks: Ranks) -> Area:
@@ -188,7 +210,7 @@ def _stepped(ranks: Ranks, held: Ints, groups: Ints) -> Area:
         true = np.cumsum(ours, axis=0) - rest * ours
         reached = np.cumsum(every, axis=0) - rest * every
         np.divide(true, reached, out=true, where=reached > 0)  # else it is 0 already
-        return _share(np.einsum("sd,sd->d", ours, true), ours.sum(axis=0))
+        return shares(np.einsum("sd,sd->d", ours, true), ours.sum(axis=0))
 
     def area(draws: Floats) -> Floats:
         parts = -(-len(draws) * count // _AT_ONCE)
@@ -198,12 +220,7 @@ def _stepped(ranks: Ranks, held: Ints, groups: Ints) -> Area:
 
 
 def _once(ranks: Ranks) -> float:
+    """Return the exact average precision of all patients once; see ``metrics.average_precision``."""
     ours = np.bincount(ranks.steps, ranks.weights * ranks.positive)[::-1]
     every = np.bincount(ranks.steps, ranks.weights)[::-1]
     return float((ours * np.cumsum(ours) / np.cumsum(every)).sum() / ours.sum())
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    shares = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=shares, where=whole > 0)
-    return shares
