@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from wsi_pipeline.evaluation import EvaluatedModels, Question
+    from wsi_pipeline.evaluate.config import EvaluateConfig
+    from wsi_pipeline.evaluate.heat_config import CamConfig
+    from wsi_pipeline.evaluation import EvaluatedModels
     from wsi_pipeline.train.config import WorkConfig
 
 HEAT_MAPS = Annotated[
@@ -22,11 +23,16 @@ HEAT_MAPS = Annotated[
     ),
 ]
 CAM = Annotated[
-    Literal["gradcam", "hirescam"] | None,
-    typer.Option("--cam", help="Write where in each tile the class is seen.", show_default="none"),
+    str | None,
+    typer.Option(
+        "--cam",
+        metavar="gradcam|hirescam",
+        help="Write where in each tile the class is seen.",
+        show_default="none",
+    ),
 ]
 COLLAGE = Annotated[
-    bool, typer.Option("--collage", help="Draw the surest hits and misses of each class.")
+    bool | None, typer.Option("--collage", help="Draw the surest hits and misses of each class.")
 ]
 SLIDES = Annotated[
     str | None,
@@ -39,29 +45,8 @@ SLIDES = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapFlags:
-    """What of this was asked for."""
-
-    heat_maps: str | None
-    cam: str | None
-    collage: bool
-    slides: str | None
-
-    @property
-    def any(self) -> bool:
-        """Whether there is something to draw."""
-        return bool(self.heat_maps or self.cam or self.collage)
-
-
 def draw_maps(
-    run: str,
-    found: "EvaluatedModels",
-    flags: MapFlags,
-    *,
-    question: "Question",
-    work: "WorkConfig",
-    quiet: bool,
+    run: str, found: "EvaluatedModels", asked: "EvaluateConfig", *, work: "WorkConfig", quiet: bool
 ) -> dict[str, Any]:
     """Draw what was asked for of every network, and of several as one.
 
@@ -71,22 +56,22 @@ def draw_maps(
         Where the networks were trained.
     found
         What they have just been asked, or before.
-    question
-        The same.
+    asked
+        The same, and what is drawn of it.
 
     Returns
     -------
     dict
         By model what was written, for JSON and ``show_maps``; empty where nothing was asked for.
     """
-    if not (flags.heat_maps or flags.cam or flags.collage):
+    if not asked.draws:
         return {}
     done = {}
     for each in (*found.members, *([] if found.ensemble is None else [found.ensemble])):
-        on = question.run(run)
-        made = done[each.model] = _painted(on, each.predictions, flags, quiet=quiet)
-        if flags.cam is not None and each is not found.ensemble:
-            made["cams"] = _explained(run, each.model, flags, question, work=work, quiet=quiet)
+        on = asked.question.run(run)
+        made = done[each.model] = _painted(on, each.predictions, asked, quiet=quiet)
+        if asked.cam is not None and each is not found.ensemble:
+            made["cams"] = _explained(run, each.model, asked, asked.cam, work=work, quiet=quiet)
     return done
 
 
@@ -126,19 +111,17 @@ def _show_one(made: Mapping[str, Any] | None, *, quiet: bool) -> bool:
     return bool(made["left_out"])
 
 
-def _painted(run: Path, predictions: Path, flags: MapFlags, *, quiet: bool) -> dict[str, Any]:
-    from wsi_pipeline.config import make_config
-    from wsi_pipeline.evaluate.heat_config import HeatConfig
-
+def _painted(
+    run: Path, predictions: Path, asked: "EvaluateConfig", *, quiet: bool
+) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    if flags.heat_maps is not None:
+    if asked.heat_maps is not None:
         from wsi_pipeline.heat_maps import heat_maps
 
-        config = make_config(HeatConfig, {"kinds": flags.heat_maps, "slides": flags.slides})
         with _progress("heat maps", quiet=quiet) as told:
-            mapped = heat_maps(run, predictions, config=config, told=told)
+            mapped = heat_maps(run, predictions, config=asked.heat_maps, told=told)
         made["heat_maps"] = _said(mapped.folder, mapped.files, mapped.left_out, mapped.notes)
-    if flags.collage:
+    if asked.collage:
         from wsi_pipeline.collages import collage
 
         made["collage"] = str(collage(run, predictions))
@@ -148,20 +131,17 @@ def _painted(run: Path, predictions: Path, flags: MapFlags, *, quiet: bool) -> d
 def _explained(
     run: str,
     model: str,
-    flags: MapFlags,
-    question: "Question",
+    asked: "EvaluateConfig",
+    how: "CamConfig",
     *,
     work: "WorkConfig",
     quiet: bool,
 ) -> dict[str, Any]:
     from wsi_pipeline.activation_maps import explain
-    from wsi_pipeline.config import make_config
-    from wsi_pipeline.evaluate.heat_config import CamConfig
 
-    config = make_config(CamConfig, {"method": flags.cam, "slides": flags.slides})
-    with _progress(f"{flags.cam}", quiet=quiet) as told:
-        found = explain(run, model=model, question=question, config=config, work=work, told=told)
-    notes = (f"{flags.cam} at the layer {found.layer}", *found.notes)
+    with _progress(how.method, quiet=quiet) as told:
+        found = explain(run, model=model, question=asked.question, config=how, work=work, told=told)
+    notes = (f"{how.method} at the layer {found.layer}", *found.notes)
     return _said(found.folder, found.files, {}, notes)
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from wsi_pipeline.evaluate.question import Question
+    from wsi_pipeline.evaluate.config import EvaluateConfig
     from wsi_pipeline.robustness import Swept
     from wsi_pipeline.train.config import WorkConfig
 
@@ -23,14 +23,16 @@ SWEEP = Annotated[
     ),
 ]
 APPLY_AT = Annotated[
-    Literal["source", "input", "both"],
+    str | None,
     typer.Option(
         "--apply-at",
+        metavar="source|input|both",
         help="What --sweep changes: the stored tile at its full size, or the image of the network's size.",
+        show_default="source",
     ),
 ]
 KEEP_LOGITS = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--keep-logits", help="With --sweep, keep each tile's logits at every level as well."
     ),
@@ -40,54 +42,31 @@ _SHOWN = ("balanced_accuracy", "auroc", "log_loss")
 
 def evaluate_sweep(
     run: str,
-    models: list[str],
-    question: "Question",
-    *,
-    sweeps: list[str],
-    apply_at: Literal["source", "input", "both"],
-    keep_logits: bool,
-    ensemble: str | None,
+    asked: "EvaluateConfig",
     work: "WorkConfig",
+    *,
     overwrite: bool,
     json: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Ask, print scores by level, and return them for JSON; nothing but of the first rank.
-
-    Raises
-    ------
-    ConfigError
-        It is asked in views of tiles, of tiles with a shortcut, or of networks as one.
-    """
+    """Ask, print scores by level, and return them for JSON; nothing but of the first rank."""
     from wsi_pipeline.cli.ask_progress import ask_progress
-    from wsi_pipeline.errors import ConfigError
-    from wsi_pipeline.evaluate.shift_config import PLACES
     from wsi_pipeline.loader.world import this_world
     from wsi_pipeline.robustness import sweep
     from wsi_pipeline.train.peers import PeerError
 
-    if question.tta != "none" or question.shortcut != "none":
-        raise ConfigError(
-            f"sweep: expected plain tiles, got tta {question.tta} and shortcut {question.shortcut}; "
-            "leave them out"
-        )
-    if ensemble is not None:
-        raise ConfigError(
-            f"ensemble: expected none with --sweep, which draws repeats as a mean and its spread, got "
-            f"{ensemble}; leave it out"
-        )
     is_first = this_world().rank == 0
     try:
         with ask_progress(quiet=quiet or not is_first) as observer:
             found = sweep(
                 run,
-                model=models,
-                sweeps=sweeps,
-                apply_at=PLACES if apply_at == "both" else apply_at,
-                part=question.part,
-                on=question.on,
-                where=question.where,
-                keep_logits=keep_logits,
+                model=asked.model,
+                sweeps=asked.sweep,
+                apply_at=asked.places,
+                part=asked.part,
+                on=asked.on,
+                where=asked.where,
+                keep_logits=asked.keep_logits,
                 overwrite=overwrite,
                 work=work,
                 observer=observer,
