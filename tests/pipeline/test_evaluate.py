@@ -222,13 +222,14 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
     file = tmp_path / "evaluate.yaml"
     file.write_text(f"model: net\non: {other}\npart: all\ntta: flips\ndevice: cpu\n")
     said = wsi("evaluate", run, "--config", file, "--dry-run", "--part", "test", "--json")
+    assert said.code == 0, said.err
     told = json.loads(said.out)
     assert [(each["part"], each["tiles"], each["left"]) for each in told["answers"]] == [
         ("test", 5, 5),
-        ("validation", 8, 8),
+        ("validation", 12, 12),
     ]
     assert (told["views"], told["written"]) == (4, False)
-    assert not [*(run / "models" / "net").glob("predictions/centre*")]
+    assert not [*(run / "models" / "net").glob("predictions/*tta*")]
 
 
 def test_a_dry_run_knows_what_is_there(run: Path) -> None:

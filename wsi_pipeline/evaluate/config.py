@@ -24,6 +24,9 @@ _SECTIONS: Mapping[str, tuple[str, type[Config]]] = {
 }
 """Sections that may be given as one word, and what that word is then."""
 
+_WORDS: Mapping[object, str] = {True: "on"}
+"""YAML 1.1 takes this word for a truth value, also where it is a key."""
+
 
 def _each(value: object) -> object:
     """Return what may be given again as a tuple; commas in it stay, as those of levels."""
@@ -32,7 +35,7 @@ def _each(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-_Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_each)]
+_Several: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_each)]
 
 
 def _expected(what: str) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def _expected(what: str) -> dict[str, Any]:
 class EvaluateConfig(Config):
     """Who is asked, of which tiles, and what is drawn of the answers."""
 
-    model: _Names = Field(
+    model: _Several = Field(
         ("model",),
         min_length=1,
         description="Names of RUN/models, patterns such as sd-*, or a name of repeats.",
@@ -81,7 +84,7 @@ class EvaluateConfig(Config):
         description="What several models are called as one; the name of repeats if all of them are asked.",
         json_schema_extra=_expected("a name"),
     )
-    sweep: _Names = Field(
+    sweep: _Several = Field(
         (),
         description="Changes of tiles, step by step ([which](../how-to/robustness.md)).",
         json_schema_extra=_expected("a list such as [box_blur, 'sharpen:0,0.5,1']"),
@@ -172,7 +175,8 @@ def evaluate_configs(*sources: Mapping[str, Any]) -> tuple[EvaluateConfig, WorkC
     """
     values: dict[str, Any] = {}
     for source in sources:
-        for name, value in source.items():
+        for key, value in source.items():
+            name = _WORDS.get(key, key)
             values[name] = _merged(name, values.get(name), value) if name in _SECTIONS else value
     asked, carried_out = split_values(values, EvaluateConfig, WorkConfig)
     slides = asked.get("slides")

@@ -1,12 +1,17 @@
 """What ``evaluate`` takes from a file and from flags."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from wsi_pipeline.config import read_yaml
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.config import evaluate_configs
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_nothing_said_is_the_test_part_of_the_model_called_model() -> None:
@@ -23,6 +28,7 @@ def test_nothing_said_is_the_test_part_of_the_model_called_model() -> None:
     ("file", "flags", "name", "value"),
     [
         ({"part": "all"}, {}, "part", "all"),
+        (yaml.safe_load("on: other"), {}, "on", "other"),
         ({"part": "all"}, {"part": "train"}, "part", "train"),
         ({"model": ["a", "b"]}, {"model": ["c"]}, "model", ("c",)),
         ({"model": "sd-*"}, {}, "model", ("sd-*",)),
@@ -78,3 +84,11 @@ def test_how_it_is_carried_out_may_stand_in_the_same_file() -> None:
 def test_what_cannot_be_asked_is_refused_by_name(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         evaluate_configs(values)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("workflows/**/evaluate.yaml")), ids=lambda path: path.parent.name
+)
+def test_the_recipes_of_the_workflows_are_in_order(path: Path) -> None:
+    asked, _ = evaluate_configs(read_yaml(path))
+    assert asked.draws
