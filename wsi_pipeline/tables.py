@@ -115,10 +115,10 @@ def write_pieces(
             writer.write_table(named)
 
 
-def read_table(path: Path) -> pa.Table:
-    """Return a table as it was written, its metadata with it."""
+def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a table as it was written, its metadata with it; of a local file only the columns are read."""
     with pq.ParquetFile(seekable(path)) as file:
-        return file.read()
+        return file.read(columns=None if columns is None else list(columns))
 
 
 def table_metadata(table: pa.Table) -> dict[str, str]:

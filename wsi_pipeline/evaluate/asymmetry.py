@@ -26,7 +26,14 @@ from wsi_pipeline.evaluate.cutoff import chosen_at
 from wsi_pipeline.evaluate.predictions import Groups, Predictions
 from wsi_pipeline.evaluate.tally import confusions as counts_of
 from wsi_pipeline.randomness import generator
-from wsi_pipeline.train.metrics import Calibration, Judged, bins_of, calibration, forecasts
+from wsi_pipeline.train.metrics import (
+    Calibration,
+    Judged,
+    bins_of,
+    calibration,
+    forecasts,
+    quantiles,
+)
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -190,7 +197,7 @@ def densities(parts: Mapping[str, Judged]) -> tuple[Floats, tuple[Density, ...]]
     if not held:
         return np.zeros(0), ()
     widths = [_bandwidth(values, weights) for *_, values, weights in held]
-    ends = [_quantiles(values, weights, _TAILS) for *_, values, weights in held]
+    ends = [quantiles(values, weights, _TAILS) for *_, values, weights in held]
     reach = _BANDWIDTHS * max(*widths, 1e-3)
     low, high = min(each[0] for each in ends) - reach, max(each[1] for each in ends) + reach
     grid = np.linspace(low, high, GRID_POINTS)
@@ -208,19 +215,10 @@ def densities(parts: Mapping[str, Judged]) -> tuple[Floats, tuple[Density, ...]]
 def _bandwidth(values: Floats, weights: Floats) -> float:
     mean = np.average(values, weights=weights)
     std = float(np.average((values - mean) ** 2, weights=weights)) ** 0.5
-    lower, upper = _quantiles(values, weights, (0.25, 0.75))
+    lower, upper = quantiles(values, weights, (0.25, 0.75))
     spread = min(std, (upper - lower) / 1.34) or std
     worth = float(weights.sum() ** 2 / (weights**2).sum())
     return float(0.9 * spread * worth**-0.2)
-
-
-def _quantiles(values: Floats, weights: Floats, wanted: Sequence[float]) -> list[float]:
-    """Return the least values that so much of the weight does not exceed."""
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    places = np.searchsorted(reached, np.array(wanted) * reached[-1] * (1 - 1e-12))
-    found: list[float] = values[order][np.minimum(places, len(values) - 1)].tolist()
-    return found
 
 
 def _smoothed(values: Floats, weights: Floats, grid: Floats, width: float) -> Floats:

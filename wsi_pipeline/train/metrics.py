@@ -331,16 +331,26 @@ def _spread(values: Floats, weights: Floats) -> LogitSpread:
         return LogitSpread(mean=None, std=None, quantiles=empty, counts=counts)
     mean = float(np.average(values, weights=weights))
     variance = float(np.average((values - mean) ** 2, weights=weights))
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    wanted = np.array(LOGIT_PERCENT) / 100 * reached[-1]
-    places = np.minimum(np.searchsorted(reached, wanted * (1 - 1e-12)), len(values) - 1)
     return LogitSpread(
         mean=mean,
         std=variance**0.5,
-        quantiles=tuple(values[order][places].tolist()),
+        quantiles=tuple(quantiles(values, weights, [each / 100 for each in LOGIT_PERCENT])),
         counts=counts,
     )
+
+
+def quantiles(values: Floats, weights: Floats, shares: Sequence[float]) -> list[float]:
+    """Return the least values that so much of the weight does not exceed; of at least one value.
+
+    >>> quantiles(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 2.0]), (0.25, 0.5, 0.9))
+    [1.0, 2.0, 3.0]
+    """
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    wanted = np.array(shares) * reached[-1] * (1 - 1e-12)
+    places = np.minimum(np.searchsorted(reached, wanted), len(values) - 1)
+    found: list[float] = values[order][places].tolist()
+    return found
 
 
 def evaluation(
