@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.predictions import Predictions, differing
+from wsi_pipeline.evaluate.repeats import repeat_of
 from wsi_pipeline.files import exists, names_below
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.metrics import log_probabilities
 from wsi_pipeline.train.model_directory import ModelDirectory, model_directory
 from wsi_pipeline.train.prediction_table import number_column
 
-_REPEAT = re.compile(r"(.+)-([0-9]+)")
 _GLOB = re.compile(r"[*?\[]")
 _SHOWN = 12
 
@@ -52,8 +52,8 @@ def chosen_models(run: str | Path, asked: Sequence[str], *, ensemble: str | None
     there = trained_models(run)
     names = tuple(dict.fromkeys(name for each in asked for name in _meant(run, each, there)))
     if ensemble is None:
-        repeats = {_REPEAT.fullmatch(name) for name in names}
-        bases = {match[1] if match else None for match in repeats}
+        repeats = [repeat_of(name) for name in names]
+        bases = {repeat[0] if repeat else None for repeat in repeats}
         base = bases.pop() if len(bases) == 1 and len(names) > 1 else None
         is_all = base is not None and set(names) == set(_repeats(base, there))
         return Chosen(names=names, ensemble=base if is_all and base not in there else None)
@@ -84,8 +84,8 @@ def _meant(run: str | Path, asked: str, there: Sequence[str]) -> list[str]:
     if found:
         return found
     close = difflib.get_close_matches(asked, there, 1)
-    matches = [match for match in map(_REPEAT.fullmatch, there) if match]
-    repeats = f"; try --model {matches[0][1]}, which asks all its repeats" if matches else ""
+    bases = [repeat[0] for repeat in map(repeat_of, there) if repeat]
+    repeats = f"; try --model {bases[0]}, which asks all its repeats" if bases else ""
     guess = f"; did you mean {close[0]}?" if close else repeats
     more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
     known = f"there are {', '.join(there[:_SHOWN])}{more}" if there else "there is none"
@@ -96,8 +96,8 @@ def _meant(run: str | Path, asked: str, there: Sequence[str]) -> list[str]:
 
 
 def _repeats(base: str, there: Sequence[str]) -> list[str]:
-    found = [(name, _REPEAT.fullmatch(name)) for name in there]
-    return [name for name, match in found if match and match[1] == base]
+    found = [(name, repeat_of(name)) for name in there]
+    return [name for name, repeat in found if repeat and repeat[0] == base]
 
 
 def _natural(name: str) -> tuple[str, int]:
@@ -106,8 +106,7 @@ def _natural(name: str) -> tuple[str, int]:
     >>> sorted(["sd-10", "sd-2", "a"], key=_natural)
     ['a', 'sd-2', 'sd-10']
     """
-    match = _REPEAT.fullmatch(name)
-    return (match[1], int(match[2])) if match else (name, -1)
+    return repeat_of(name) or (name, -1)
 
 
 def mean_predictions(members: Sequence[Predictions]) -> Predictions:

@@ -1,7 +1,6 @@
 """What was evaluated of a run's models: the files that ``evaluate`` has left in ``RUN/models``."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
+from wsi_pipeline.evaluate.repeats import repeat_of
 from wsi_pipeline.files import exists, names_below, read_bytes
 from wsi_pipeline.tables import read_table
 
@@ -24,7 +24,6 @@ _SCORES = ".scores.parquet"
 _GROUPS = ("all", "scanner", "centre")
 _PARTS = ("test", "all", "validation", "train")
 _WITHOUT_CUTOFF = ("auroc", "log_loss", "brier", "ece")
-_REPEAT = re.compile(r"(.+)-(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +54,17 @@ class Evaluation:
     @property
     def arm(self) -> str:
         """The name without the number of the repeat."""
-        found = _REPEAT.fullmatch(self.model)
         if self.is_ensemble:
             return f"{self.model}, ensemble"
-        return found.group(1) if found else self.model
+        found = repeat_of(self.model)
+        return found[0] if found else self.model
 
     @property
     def order(self) -> tuple[int, int, str, str]:
         """What is looked at first: tests before validation, first repeats before further ones."""
         part = self.about.get("part")
-        found = _REPEAT.fullmatch(self.model)
-        repeat = int(found.group(2)) if found else 0
+        found = repeat_of(self.model)
+        repeat = found[1] if found else 0
         return _PARTS.index(part) if part in _PARTS else 0, repeat, self.what, self.model
 
     @property
