@@ -207,7 +207,7 @@ def test_levels_that_are_known_are_not_asked_again(
 def test_a_pass_that_was_cut_off_goes_on_and_comes_to_the_same(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeping, "PIECE_TILES", 8)
+    monkeypatch.setattr(sweeping, "PART_TILES", 8)
     asked: dict[str, Any] = {
         "model": "plain",
         "part": "train",
@@ -223,7 +223,7 @@ def test_a_pass_that_was_cut_off_goes_on_and_comes_to_the_same(
         sweep(run, **asked, observer=Told(most=16))
     parts = run / "models" / "plain" / "sweeps" / "train.parts"
     (kept,) = (path for path in parts.iterdir() if path.name != ".state")
-    assert sorted(path.name for path in kept.iterdir()) == ["000000.npz", "000001.npz"]
+    assert sorted(path.name for path in kept.iterdir()) == ["000000.parquet", "000001.parquet"]
     told = Told()
     again = sweep(run, **asked, observer=told)
     assert (told.there, told.done) == (16, [4])
@@ -234,7 +234,7 @@ def test_a_pass_that_was_cut_off_goes_on_and_comes_to_the_same(
 def test_pieces_of_other_questions_are_not_gone_on_with(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeping, "PIECE_TILES", 8)
+    monkeypatch.setattr(sweeping, "PART_TILES", 8)
 
     with pytest.raises(KeyboardInterrupt):
         sweep(run, model="plain", sweeps=["resolution:2"], work=CPU, observer=Told(most=8))
@@ -353,7 +353,7 @@ from wsi_pipeline.robustness import sweep
 from wsi_pipeline.train.config import WorkConfig
 
 torch.set_num_threads(1)
-sweeping.PIECE_TILES = 8
+sweeping.PART_TILES = 8
 work = WorkConfig(device="cpu", threads=1)
 sweep(sys.argv[1], model="plain", part="train", sweeps=["saturation:0.5"], work=work)
 """

@@ -6,7 +6,7 @@ under class imbalance, MICCAI 2019). The shift of class c is mean(z | c) of the 
 that were trained on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 

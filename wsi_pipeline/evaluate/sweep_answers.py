@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from wsi_pipeline.evaluate.asked_tiles import AskedTiles
 from wsi_pipeline.evaluate.nested import Drawn
@@ -37,11 +38,15 @@ class Level:
     @property
     def sharpness(self) -> str:
         """Column of parts: the variance of the Laplacian of what was changed."""
-        return f"laplacian_var_{self.name}"
+        return f"sharpness of {self._words}"
 
     def logits(self, model: str) -> str:
         """Return the column of parts of a network's logits."""
-        return f"logit_{self.name} of {model}"
+        return f"logits of {self._words} by {model}"
+
+    @property
+    def _words(self) -> str:
+        return f"{self.shift} {self.level!r} {self.apply_at}"
 
 
 def level_of(shift: str, place: Place, level: float) -> Level:
@@ -137,9 +142,7 @@ def rows_of(
             yield {**where, "is_clean": level == clean, **judged.row}
 
 
-def draws_of(
-    sweep: Sweep, place: Place, found: Mapping[Level, Judgement]
-) -> dict[float, Drawn]:
+def draws_of(sweep: Sweep, place: Place, found: Mapping[Level, Judgement]) -> dict[float, Drawn]:
     """Return what came of draws of patients at a sweep's levels, where they were drawn."""
     asked = {each: found.get(level_of(sweep.shift, place, each)) for each in sweep.levels}
     known = {each: judged.drawn for each, judged in asked.items() if judged is not None}
@@ -158,18 +161,15 @@ def tile_pieces(
         pieces = [parts.read_columns(number, columns) for number in numbers]
         rows = slice(parts.cut.rows(numbers[0]).start, parts.cut.rows(numbers[-1]).stop)
         said = {name: np.concatenate([each[name] for each in pieces]) for name in columns}
-        yield _tile_table(tiles, rows, {
-            name: said[column]
-            for level in levels
-            for name, column in (
-                (f"logit_{level.name}", level.logits(model)),
-                (level.sharpness, level.sharpness),
-            )
-        })
+        yield _tile_table(tiles, rows, levels, model, said)
 
 
 def _tile_table(
-    tiles: AskedTiles, rows: slice, numbers: Mapping[str, np.ndarray[Any, np.dtype[np.float32]]]
+    tiles: AskedTiles,
+    rows: slice,
+    levels: Sequence[Level],
+    model: str,
+    said: Mapping[str, NDArray[np.float32]],
 ) -> pa.Table:
     targets = tiles.targets[rows]
     columns: dict[str, Any] = {
@@ -178,6 +178,8 @@ def _tile_table(
         "target": pa.array(targets, mask=targets < 0),
         "weight": tiles.weights[rows],
     }
-    for name, values in numbers.items():
-        columns[name] = values if values.ndim == 1 else list(values)
+    for level in levels:
+        logits = said[level.logits(model)]
+        columns[f"logit_{level.name}"] = logits if logits.ndim == 1 else list(logits)
+        columns[f"laplacian_var_{level.name}"] = said[level.sharpness]
     return pa.table(columns)

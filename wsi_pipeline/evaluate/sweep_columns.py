@@ -59,4 +59,4 @@ DRAW_COLUMNS = columns_of(
         "where it cannot be said",
     ),
 )
-"""One row per level and score, in models/NAME/sweeps/draws/PART-SHIFT-PLACE.parquet; a study has them made."""
+"""One row per level and score, in models/NAME/sweeps/draws/PART-SHIFT-PLACE.parquet; made by studies."""

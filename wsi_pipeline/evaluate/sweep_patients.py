@@ -103,7 +103,9 @@ def drawn_levels(table: pa.Table, classes: Sequence[str]) -> dict[float, Drawn]:
             classes=tuple(classes),
             tiles=rows[0][1]["tiles"],
             values={_key(row): row["value"] for _, row in rows},
-            draws={_key(row): flat[ends[at] - ends[0] : ends[at + 1] - ends[0]] for at, row in rows},
+            draws={
+                _key(row): flat[ends[at] - ends[0] : ends[at + 1] - ends[0]] for at, row in rows
+            },
             patients=rows[0][1]["patients"],
             effective={_key(row): row["effective"] for _, row in rows},
         )
