@@ -175,7 +175,7 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _numbers(column: pa.ChunkedArray, tiles: int) -> Floats:
+def _numbers(column: Any, tiles: int) -> Floats:  # noqa: ANN401  Arrow's
     whole: Any = column.combine_chunks()
     flat = whole.flatten() if pa.types.is_list(whole.type) else whole
     values = np.asarray(flat.to_numpy(zero_copy_only=False), np.float32)

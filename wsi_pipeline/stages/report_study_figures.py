@@ -47,7 +47,7 @@ def sharpness(plan: StudyPlan) -> Curves | None:
         return None
     return Curves(
         title="Sharpness of tiles by scanner",
-        unit="laplacian_var: variance of the Laplacian",
+        unit="laplacian_var: variance of the Laplacian, squared grey levels",
         grid=known.grid[::_CURVE_STEP],
         by_group={name: curve[::_CURVE_STEP] for name, curve in known.by_group.items()},
         log=True,
@@ -102,7 +102,7 @@ def _curve(swept: Sequence[Told], shift: str, score: str) -> Lines:
         series=series,
         bands=bands,
         right={"sharpness": (levels, _numbers(row["laplacian_var"] for row in first))},
-        right_label="laplacian_var",
+        right_label="mean laplacian_var, squared grey levels",
         right_log=True,
     )
 

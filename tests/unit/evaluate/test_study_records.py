@@ -162,7 +162,7 @@ def test_figures_show_means_spread_and_every_repeat() -> None:
 def predicted(path: Path, logits: list[float]) -> None:
     """Write logits of tiles that are benign and cancer by turns."""
     z = np.array(logits, np.float32)
-    columns = {
+    columns: dict[str, Any] = {
         "slide_id": ["S"] * len(z),
         "tile": np.arange(len(z)),
         "target": np.arange(len(z)) % 2,

@@ -76,7 +76,7 @@ def test_the_mean_over_levels_is_taken_draw_by_draw_and_lacks_what_one_level_lac
     key = ("auroc", "none")
     assert mean.values[key] == pytest.approx((first.values[key] + second.values[key]) / 2)
     np.testing.assert_allclose(mean.draws[key], (first.draws[key] + second.draws[key]) / 2)
-    second.draws[key][3] = np.nan  # type: ignore[index]
+    second.draws[key][3] = np.nan
     assert np.flatnonzero(np.isnan(mean_drawn([first, second]).draws[key])).tolist() == [3]
 
 
