@@ -16,7 +16,7 @@ from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
 from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig
 from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
 from wsi_pipeline.evaluate.study_config import ExperimentConfig, StudyConfig
-from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS
+from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, DRAW_COLUMNS, SWEEP_COLUMNS
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.labels.rules import LabelConfig
@@ -182,6 +182,8 @@ def column_dictionary() -> str:
         + _columns(SWEEP_COLUMNS)
         + "\n## models/NAME/sweeps/curves/WHAT.parquet: one row per level and score of several models\n\n"
         + _columns(CURVE_COLUMNS)
+        + "\n## models/NAME/sweeps/draws/WHAT-SHIFT-PLACE.parquet: one row per level and score\n\n"
+        + _columns(DRAW_COLUMNS)
         + "\n## table2.parquet and table2.csv of a study: one row per experiment, tiles, arm and score\n\n"
         + _columns(STUDY_COLUMNS)
         + "\n## repeats.parquet of a study: one row per network, tiles and score\n\n"
