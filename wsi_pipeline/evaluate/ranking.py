@@ -122,25 +122,46 @@ def _around(ranks: Ranks) -> tuple[Ints, Ints]:
 
 def tile_area(ranks: Ranks) -> Area:
     """Return the area by going through all tiles in every draw: for more patients than draws."""
-    mine, other = ranks.positive, ~ranks.positive
-    first, last = _around(ranks)
-    tied = bool((first != last).any())
+    won = _won(ranks)
     ours, theirs = ranks.sums(positive=True), ranks.sums(positive=False)
-
-    def won(weights: Floats) -> float:
-        passed = np.zeros(len(theirs_of) + 1)
-        np.cumsum(weights[theirs_of] * their_weights, out=passed[1:])
-        below = (passed[first] + passed[last]) / 2 if tied else passed[first]
-        return float(np.dot(weights[ours_of] * our_weights, below))
-
-    ours_of, our_weights = ranks.patients[mine], ranks.weights[mine]
-    theirs_of, their_weights = ranks.patients[other], ranks.weights[other]
 
     def area(draws: Floats) -> Floats:
         pairs = np.array([won(each) for each in draws])
         return shares(pairs, (draws @ ours) * (draws @ theirs))
 
     return area
+
+
+def _won(ranks: Ranks) -> Callable[[Floats], float]:
+    """Return what gives the weight of pairs of tiles in order, of patients' weights, ``(patients,)``."""
+    first, last = _around(ranks)
+    tied = bool((first != last).any())
+    mine, other = ranks.positive, ~ranks.positive
+    ours_of, theirs_of = ranks.patients[mine], ranks.patients[other]
+    our_weights, their_weights = ranks.weights[mine], ranks.weights[other]
+    # Tiles that all weigh 1 are counted: whole numbers are summed up six times as fast, and as exactly.
+    whole = bool((ranks.weights == 1).all())
+    kind = np.int64 if whole else np.float64
+    own, passed = np.empty(len(theirs_of), kind), np.zeros(len(theirs_of) + 1, kind)
+    below, ours, pairs = np.empty(len(ours_of), kind), *np.empty((2, len(ours_of)))
+
+    def won(weights: Floats) -> float:
+        drawn = weights.astype(kind)
+        # "clip" lets numpy write to ``out`` at once; every place is within bounds.
+        np.take(drawn, theirs_of, out=own, mode="clip")
+        if not whole:
+            np.multiply(own, their_weights, out=own)
+        np.cumsum(own, out=passed[1:])
+        np.take(passed, first, out=below, mode="clip")
+        if tied:
+            np.add(below, np.take(passed, last, mode="clip"), out=below)
+        np.take(weights, ours_of, out=ours, mode="clip")
+        if not whole:
+            np.multiply(ours, our_weights, out=ours)
+        np.copyto(pairs, below)
+        return float(np.dot(ours, pairs)) / (2 if tied else 1)
+
+    return won
 
 
 def precision_area(ranks: Ranks) -> Area:
