@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsi_pipeline.errors import ConfigError, TrainError
+from wsi_pipeline.evaluate.bootstrap import REPLICATES
 from wsi_pipeline.evaluate.shift_config import sweeps_of
 from wsi_pipeline.evaluate.study_answer import Answer
 from wsi_pipeline.evaluate.study_config import StudyConfig
-from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit, study_plan
+from wsi_pipeline.evaluate.study_plan import StudyPlan, StudyQuestion, Unit, study_plan
 from wsi_pipeline.evaluate.study_records import Answered, Record, read_record, write_record
 from wsi_pipeline.evaluate.study_scores import mean_scores, study_scores, tile_scores
 from wsi_pipeline.evaluate.study_tiles import TileDigests, check_conditions
@@ -293,7 +294,6 @@ def _begun(unit: Unit, outcome: TrainOutcome) -> Record:
         settings_digest=unit.config.digest(),
         trained=_trained(outcome.directory) or "",
         classes=classes,
-        train_logits=_counts(_train_row(outcome) or {}, classes),
         answers={},
     )
 
@@ -301,7 +301,7 @@ def _begun(unit: Unit, outcome: TrainOutcome) -> Record:
 def _answered(
     plan: StudyPlan,
     unit: Unit,
-    question: Question,
+    question: StudyQuestion,
     work: WorkConfig,
     *,
     classes: tuple[str, ...],
@@ -329,12 +329,16 @@ def _answered(
         count=int(found.scores["tiles"]),
         source=f"predictions/{found.predictions.name}",
         notes=tuple(found.notes),
-        logits=_counts(found.scores, classes),
     )
 
 
 def _swept(
-    plan: StudyPlan, unit: Unit, question: Question, work: WorkConfig, *, classes: tuple[str, ...]
+    plan: StudyPlan,
+    unit: Unit,
+    question: StudyQuestion,
+    work: WorkConfig,
+    *,
+    classes: tuple[str, ...],
 ) -> Iterator[Answered]:
     """Yield an answer for each shift: the mean over its levels but the clean one, and the curve."""
     found = sweep(
@@ -345,10 +349,11 @@ def _swept(
         where=question.where,
         sweeps=question.sweeps,
         apply_at=question.apply_at,
+        replicates=REPLICATES,
         work=work,
     )
     levels = {each.shift: each.levels for each in sweeps_of(question.sweeps)}
-    for path in found.tables[unit.model]:
+    for path, draws in zip(found.tables[unit.model], found.draws[unit.model], strict=True):
         table = read_table(path).to_pylist()
         shift = str(table[0]["shift"])
         rows = [
@@ -362,6 +367,7 @@ def _swept(
             count=int(rows[0]["tiles"]),
             source=f"sweeps/{path.name}",
             notes=tuple(found.notes),
+            draws=f"sweeps/draws/{draws.name}",
             curve=tuple(
                 {"level": row["level"], "laplacian_var": row["laplacian_var_mean"], **each}
                 for row, each in zip(rows, scores, strict=True)
@@ -375,8 +381,3 @@ def _train_row(outcome: TrainOutcome) -> Mapping[str, Any] | None:
     rows = [] if table is None else table.to_pylist()
     wanted = ("epoch", "train", outcome.best_epoch)
     return next((row for row in rows if (row["kind"], row["part"], row["epoch"]) == wanted), None)
-
-
-def _counts(row: Mapping[str, Any], classes: Sequence[str]) -> dict[str, list[float]]:
-    named = {name: row.get(f"logit_counts_{name}") for name in classes}
-    return {name: list(counts) for name, counts in named.items() if counts is not None}

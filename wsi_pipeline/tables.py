@@ -120,8 +120,8 @@ def write_pieces(
             writer.write_table(named)
 
 
-def read_table(path: Path) -> pa.Table:
-    """Return a table as it was written, its metadata with it.
+def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a table as it was written, its metadata with it; of a local file only the columns are read.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def read_table(path: Path) -> pa.Table:
         The file is damaged, or no table.
     """
     with opened_table(path) as file:
-        return file.read()
+        return file.read(columns=None if columns is None else list(columns))
 
 
 @contextmanager

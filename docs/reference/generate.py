@@ -13,10 +13,11 @@ from wsi_pipeline.augment.shortcut_config import ShortcutConfig
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.evaluate.config import EvaluateConfig
 from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig
 from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
 from wsi_pipeline.evaluate.study_config import ExperimentConfig, StudyConfig
-from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS
+from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, DRAW_COLUMNS, SWEEP_COLUMNS
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.labels.rules import LabelConfig
@@ -91,6 +92,7 @@ def config_page() -> str:
         + "\n## tune\n\n"
         + "A search for settings of `train` ([how to](../how-to/tune.md)).\n\n"
         + _settings(TuneConfig)
+        + _evaluation()
         + "\n## study\n\n"
         + "The file of `study` ([how to](../how-to/run-the-study.md)); settings of trainings in it are\n"
         + "those of `train`.\n\n"
@@ -142,6 +144,22 @@ def _training() -> str:
     )
 
 
+def _evaluation() -> str:
+    """Return the settings of ``evaluate`` and its sections."""
+    return (
+        "\n## evaluate\n\n"
+        + "Who is asked, and of what ([how to](../how-to/evaluate.md)). How that is carried out is said by\n"
+        + "the [keys of train](#how-a-training-is-carried-out).\n\n"
+        + _settings(EvaluateConfig)
+        + "\n### evaluate: heat_maps\n\n"
+        + "A section, or only its `kinds` ([how to](../how-to/heat-maps.md)).\n\n"
+        + _settings(HeatConfig)
+        + "\n### evaluate: cam\n\n"
+        + "A section, or only its `method`.\n\n"
+        + _settings(CamConfig)
+    )
+
+
 def tables_page() -> str:
     """Return the page of every column."""
     return _MADE + "# Tables\n\n" + column_dictionary()
@@ -182,6 +200,8 @@ def column_dictionary() -> str:
         + _columns(SWEEP_COLUMNS)
         + "\n## models/NAME/sweeps/curves/WHAT.parquet: one row per level and score of several models\n\n"
         + _columns(CURVE_COLUMNS)
+        + "\n## models/NAME/sweeps/draws/WHAT-SHIFT-PLACE.parquet: one row per level and score\n\n"
+        + _columns(DRAW_COLUMNS)
         + "\n## table2.parquet and table2.csv of a study: one row per experiment, tiles, arm and score\n\n"
         + _columns(STUDY_COLUMNS)
         + "\n## repeats.parquet of a study: one row per network, tiles and score\n\n"

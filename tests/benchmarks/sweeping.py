@@ -18,9 +18,10 @@ from PIL import Image
 
 from tests.pipeline.images import parquet_of_images
 from wsi_pipeline.evaluate.observer import SilentAskObserver
+from wsi_pipeline.evaluate.part_files import PartFiles
 from wsi_pipeline.evaluate.shift_config import sweeps_of
-from wsi_pipeline.evaluate.sweep_answers import Question, question_of
-from wsi_pipeline.evaluate.sweeping import Images, Pass, Pieces, sweep_cut
+from wsi_pipeline.evaluate.sweep_answers import Level, level_of
+from wsi_pipeline.evaluate.sweeping import Images, SweepPass, sweep_cut
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.tiles import TileLoader
@@ -44,9 +45,9 @@ def main(size: str, tiles: int) -> dict[str, float]:
     """Return milliseconds a tile of all levels, once by a sweep and once by plain evaluations."""
     torch.set_num_threads(1)
     tile_px, image_px = SIZES[size]
-    questions = tuple(
+    levels = tuple(
         dict.fromkeys(
-            question_of(sweep.shift, "source", level)
+            level_of(sweep.shift, "source", level)
             for sweep in sweeps_of(("box_blur", "sharpen"))
             for level in sweep.levels
         )
@@ -54,8 +55,8 @@ def main(size: str, tiles: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = _run(Path(folder), tile_px, tiles)
         network = _network(image_px)
-        plain = len(questions) * _second(lambda _: _plain(run, network, image_px))
-        swept = _second(lambda key: _swept(run, network, image_px, questions, key))
+        plain = len(levels) * _second(lambda _: _plain(run, network, image_px))
+        swept = _second(lambda key: _swept(run, network, image_px, levels, key))
         return {
             "plain_ms": 1e3 * plain / tiles,
             "sweep_ms": 1e3 * swept / tiles,
@@ -96,20 +97,18 @@ def _plain(run: Path, network: Network, image_px: int) -> None:
     one_pass({"net": network}, loader, device=device_of("auto"), config=TrainConfig())
 
 
-def _swept(
-    run: Path, network: Network, image_px: int, questions: tuple[Question, ...], key: str
-) -> None:
+def _swept(run: Path, network: Network, image_px: int, levels: tuple[Level, ...], key: str) -> None:
     device, tiles = device_of("auto"), _tiles(run, None)
-    asking = Pass(
+    asking = SweepPass(
         asks={"net": network},
         images=Images(network, tiles, load_px=image_px, device=device),
-        questions=questions,
+        levels=levels,
         config=TrainConfig(),
         peers=Peers(world=World(), device=device),
         observer=SilentAskObserver(),
     )
     cut = sweep_cut(len(tiles.rows), _BATCH)
-    asking.ask(TileDataLoader(tiles), Pieces(above=run / key, key=key, cut=cut))
+    asking.ask(TileDataLoader(tiles), PartFiles(above=run / key, key=key, cut=cut))
 
 
 def _tiles(run: Path, load_px: int | None) -> TileLoader:

@@ -132,7 +132,8 @@ def test_the_table_has_means_spread_differences_and_the_papers_numbers(
     assert found.loc[key, "difference"] == pytest.approx((ours - theirs).mean())
     assert found.loc[key, "least_p"] == 0.5
     assert found["difference_nested_low"].loc[key] <= found["difference_nested_high"].loc[key]
-    assert table_of(outcome).query("tiles == 'box_blur'")["nested_low"].isna().all()
+    one_slide = table_of(outcome).query("tiles in ['box_blur', 'clean']")  # whose patient is one
+    assert one_slide["nested_low"].isna().all()
     compared = found["difference"].notna().groupby("arm").any()
     assert compared.to_dict() == {"free": True, "plain": False, "sd": True}
     paper = found["paper_mean"].dropna()
@@ -249,6 +250,28 @@ def test_a_plan_says_what_is_to_do_and_writes_nothing(run: Path) -> None:
     assert {unit.model: unit.questions for unit in found}["study.sd-0"] == 3
     assert not (run / "models").exists()
     assert not (run.parent / "OUT").exists()
+
+
+def test_a_sweep_speaks_for_or_against_where_both_intervals_do(run: Path) -> None:
+    """One arm learns nothing, the other colours, which a blur leaves; patients are three slides."""
+    values = asked(
+        {"blurred": {"kind": "sweep", "part": "all", "shifts": ["box_blur:2,3"]}},
+        base={**SMALL, "epochs": 4, "optimise": {"lr": 1e-2}},
+        arms={"sighted": {}, "blind": {"epochs": 1, "optimise.lr": 1e-12}},
+        repeats=3,
+    )
+    arms = ("sighted", "blind")
+    for method, reference, verdict in ((*arms, "for"), (*arms[::-1], "against")):
+        config = study_config({**values, "method": method, "reference": reference})
+        outcome = study(run, config, out=run.parent / "OUT", work=work_of(config, {}))
+        found = {each.tiles: each for each in outcome.answers}
+        assert found["box_blur"].verdict == verdict, found["box_blur"].text
+        row = table_of(outcome).query(
+            "tiles == 'box_blur' and score == 'balanced_accuracy' and arm == @method"
+        )
+        low, high = row["difference_nested_low"].item(), row["difference_nested_high"].item()
+        assert (verdict == "for") == (0 < low <= high)
+        assert (verdict == "against") == (low <= high < 0)
 
 
 def test_another_question_is_asked_without_training_again(run: Path) -> None:

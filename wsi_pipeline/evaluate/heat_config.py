@@ -20,7 +20,7 @@ def _words(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-_Words: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Words: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class HeatConfig(Config):
@@ -32,13 +32,13 @@ class HeatConfig(Config):
         description="A picture over the slide, a map that viewers lay over it, tiles for QuPath.",
         json_schema_extra=_expected("png, ome-tiff, geojson, or several of them"),
     )
-    slides: _Words | None = Field(
+    slides: Words | None = Field(
         None,
         min_length=1,
         description="slide_ids; all that have predictions if not given.",
         json_schema_extra=_expected("names of slides"),
     )
-    classes: _Words | None = Field(
+    classes: Words | None = Field(
         None,
         min_length=1,
         description="Whose probability is drawn; of two classes the second, of more each of them, if not "
@@ -82,13 +82,13 @@ class CamConfig(Config):
         "picture of more than one pixel if not given.",
         json_schema_extra=_expected("the name of a layer, such as bn2"),
     )
-    slides: _Words | None = Field(
+    slides: Words | None = Field(
         None,
         min_length=1,
         description="slide_ids; all that have predictions if not given.",
         json_schema_extra=_expected("names of slides"),
     )
-    classes: _Words | None = Field(
+    classes: Words | None = Field(
         None,
         min_length=1,
         description="Whose logit is explained; if not given, the second of two, or each of more.",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.evaluate.aggregate import Units
 from wsi_pipeline.evaluate.bootstrap import (
     LEVEL,
     REPLICATES,
@@ -58,19 +59,28 @@ class Drawn:
 def drawn_of(predictions: Predictions, *, replicates: int = REPLICATES, seed: int = 0) -> Drawn:
     """Return the scores of a network's tiles, and those of draws of their patients."""
     whole = in_order(predictions.labelled())
-    measure, units = tiles_at_half(whole.classes), units_of(whole)
+    tiles = tiles_digest(whole)
+    return drawn_of_units(units_of(whole), tiles=tiles, replicates=replicates, seed=seed)
+
+
+def drawn_of_units(
+    units: Units, *, tiles: str, replicates: int = REPLICATES, seed: int = 0
+) -> Drawn:
+    """Return the same of tiles in order of slide and number; ``tiles`` is their digest."""
+    classes = units.judged.classes
+    measure = tiles_at_half(classes)
     once = np.zeros(len(units.slides), np.int64)
     values = values_of(units, measure, once, groups=1)
     statistic, patients = statistic_of(units, measure, draws=replicates)
     found = replicated(statistic, patients=patients, replicates=replicates, seed=seed)
     held = holders(units)
     return Drawn(
-        classes=whole.classes,
-        tiles=tiles_digest(whole),
+        classes=classes,
+        tiles=tiles,
         values={key: float(each[0]) for key, each in values.items()},
         draws=found.values,
         patients=len(held),
-        effective={key: holders_of(held, key[0], whole.classes).effective for key in values},
+        effective={key: holders_of(held, key[0], classes).effective for key in values},
     )
 
 

@@ -1,4 +1,4 @@
-"""Logits on their way: written in parts as they come, so that whatever ends the process costs one part.
+"""Answers on their way: written in parts as they come, so that whatever ends the process costs one part.
 
 A part is the tiles of a range of batches, in their order. Which tiles are in which part depends on the number
 of tiles and of those in a batch, never on ranks, so that several ranks, or a later process, make the same
@@ -7,10 +7,11 @@ parts. Each file appears whole or not at all.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.files import names_below, remove_tree, sweep, temporaries
 from wsi_pipeline.remote import is_remote
 from wsi_pipeline.tables import read_table, write_table
+from wsi_pipeline.train.prediction_table import number_column
 
 PARTS = 64
 """About so many there are, as long as they are neither small nor large."""
@@ -27,6 +29,9 @@ LEAST_TILES, MOST_TILES = 1 << 10, 1 << 16
 """In a part: fewer are asked again sooner than written; more are long to ask again and large in memory."""
 
 _FILE = re.compile(r"([0-9]{6,})\.parquet")
+_LOGIT = "logit"
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +76,7 @@ def cut_of(tiles: int, batch_size: int) -> Cut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartFiles:
-    """The parts of one network's logits, below a folder of what they were asked by.
+    """The parts of what networks say, below a folder of what they were asked by: columns of numbers.
 
     Parts of other settings, another network or other tiles are in another folder: they never mix.
     """
@@ -107,22 +112,40 @@ class PartFiles:
         there = {int(match[1]) for match in found if match}
         return [number for number in range(len(self.cut)) if number not in there]
 
-    def write(self, number: int, logits: NDArray[np.float32]) -> None:
-        """Write a part whole.
+    def write(self, number: int, logits: Floats) -> None:
+        """Write a part of one network's logits whole; see ``write_columns``."""
+        self.write_columns(number, {_LOGIT: logits})
+
+    def write_columns(self, number: int, columns: Mapping[str, Floats]) -> None:
+        """Write a part whole: by name numbers of its tiles, ``(tiles,)`` or ``(tiles, C)`` each.
 
         Raises
         ------
         OutputError
             It cannot be written.
         """
-        flat = pa.array(np.ascontiguousarray(logits, np.float32).reshape(-1), pa.float32())
-        write_table(self.path(number), pa.table({"logit": flat}))
+        table = pa.table({name: number_column(each) for name, each in columns.items()})
+        write_table(self.path(number), table)
 
-    def read(self, number: int) -> NDArray[np.float32]:
+    def read(self, number: int) -> Floats:
         """Return the logits of a part, ``(tiles,)`` or ``(tiles, C)``."""
+        return self.read_columns(number, [_LOGIT])[_LOGIT]
+
+    def read_columns(self, number: int, names: Sequence[str]) -> dict[str, Floats]:
+        """Return some columns of a part; of others nothing is read."""
         tiles = self.cut.tiles_of(number)
-        flat = np.asarray(read_table(self.path(number)).column("logit").to_numpy(), np.float32)
-        return flat if len(flat) == tiles else flat.reshape(tiles, -1)
+        table = read_table(self.path(number), columns=names)
+        return {name: _numbers(table.column(name), tiles) for name in names}
+
+    def whole(self, names: Sequence[str]) -> dict[str, Floats]:
+        """Return some columns of all parts, one after another; memory holds these and one part."""
+        found: dict[str, Floats] = {}
+        for number in range(len(self.cut)):
+            for name, values in self.read_columns(number, names).items():
+                if name not in found:
+                    found[name] = np.empty((self.cut.tiles, *values.shape[1:]), np.float32)
+                found[name][self.cut.rows(number)] = values
+        return found
 
     def remove(self) -> None:
         """Remove all parts."""
@@ -155,3 +178,10 @@ def _names(folder: Path) -> list[str]:
         return names_below(folder)
     except FileNotFoundError:
         return []
+
+
+def _numbers(column: Any, tiles: int) -> Floats:  # noqa: ANN401  Arrow's
+    whole: Any = column.combine_chunks()
+    flat = whole.flatten() if pa.types.is_list(whole.type) else whole
+    values = np.asarray(flat.to_numpy(zero_copy_only=False), np.float32)
+    return values if len(values) == tiles else values.reshape(tiles, -1)

@@ -43,8 +43,8 @@ STUDY_COLUMNS = _columns(
     (
         "nested_low",
         pa.float64(),
-        "Lower end of the 95 % interval of the mean over seeds and patients: both are drawn; null of sweeps, "
-        "of scores after temperature, and of one patient",
+        "Lower end of the 95 % interval of the mean over seeds and patients: both are drawn; null of scores "
+        "after temperature, and of one patient",
     ),
     ("nested_high", pa.float64(), "Upper end"),
     ("pairs", pa.int64(), "Seeds that the arm and the reference share; null of the reference"),

@@ -20,7 +20,7 @@ INTERNAL, REVERSED, CLEAN = "test", "reversed", "clean"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class StudyQuestion:
     """What a trained network is asked."""
 
     experiment: str
@@ -51,7 +51,7 @@ class Unit:
     """The first of those that share the model."""
     seed: int
     config: TrainConfig = field(repr=False)
-    questions: tuple[Question, ...] = field(repr=False)
+    questions: tuple[StudyQuestion, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def study_plan(study: StudyConfig, run: str, externals: Sequence[str] = ()) -> S
         An experiment needs another run and there is none, or two of them have one name.
     """
     named = _named(externals)
-    questions: dict[str, list[Question]] = {}
+    questions: dict[str, list[StudyQuestion]] = {}
     arms: dict[str, Arm] = {}
     for name, experiment in study.experiments.items():
         asked = _questions(name, experiment, named)
@@ -110,7 +110,7 @@ def study_plan(study: StudyConfig, run: str, externals: Sequence[str] = ()) -> S
     return StudyPlan(study=study, run=str(absolute(run)), externals=named, units=tuple(units))
 
 
-def _units(study: StudyConfig, arm: Arm, questions: tuple[Question, ...]) -> list[Unit]:
+def _units(study: StudyConfig, arm: Arm, questions: tuple[StudyQuestion, ...]) -> list[Unit]:
     return [
         Unit(
             model=each.name,
@@ -140,7 +140,7 @@ def _named(externals: Sequence[str]) -> dict[str, str]:
 
 def _questions(
     name: str, experiment: ExperimentConfig, externals: Mapping[str, str]
-) -> list[Question]:
+) -> list[StudyQuestion]:
     """Return what an experiment asks of each of its models."""
     shared: dict[str, Any] = {
         "experiment": name,
@@ -165,7 +165,7 @@ def _questions(
                 )
             changes = [{"part": "test"}]
             changes += [{"tiles": run, "on": path} for run, path in externals.items()]
-    return [Question(**{**shared, **plain, **change}) for change in changes]
+    return [StudyQuestion(**{**shared, **plain, **change}) for change in changes]
 
 
 def _check_shortcut(arm: Arm, experiment: ExperimentConfig) -> None:

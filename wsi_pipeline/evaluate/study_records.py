@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from wsi_pipeline.errors import OutputError
-from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit
+from wsi_pipeline.evaluate.study_plan import StudyPlan, StudyQuestion, Unit
 from wsi_pipeline.evaluate.study_table import Measured
 from wsi_pipeline.files import publish_bytes, read_bytes
 
-Counts = Mapping[str, Sequence[float]]
-"""Weight of each class's logits in the bins of ``train.metrics.LOGIT_EDGES``."""
+_GONE = ("logits", "train_logits")
+"""Keys of records of earlier versions that nothing asks for any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,9 @@ class Answered:
     tiles_digest: str = ""
     """Of the tiles when they were asked; empty of a study that did not note it, which is asked again."""
     notes: tuple[str, ...] = ()
-    logits: Counts = field(repr=False, default_factory=dict)
+    draws: str = ""
+    """Of a sweep: file of its draws of patients, below the model's folder; empty of a study that had none
+    made, whose sweeps are asked again."""
     curve: tuple[Mapping[str, float | None], ...] = field(repr=False, default=())
     """Of a sweep: level, laplacian_var and scores of each, in order of level."""
 
@@ -42,16 +44,17 @@ class Record:
     trained: str
     """When its training began and ended: one that was trained anew has been asked nothing yet."""
     classes: tuple[str, ...]
-    train_logits: Counts = field(repr=False)
-    """Of training tiles, as they were learnt but for augmentation: with the shortcut of the training where it
-    has one. By the best weights; empty where there was no probe."""
     answers: Mapping[str, tuple[Answered, ...]] = field(repr=False)
     """By the digest of the question; a sweep has one for each shift."""
 
-    def lacks(self, unit: Unit) -> tuple[Question, ...]:
+    def lacks(self, unit: Unit) -> tuple[StudyQuestion, ...]:
         """Return the questions of a unit that have no answer, each once."""
-        lacking = {each.digest: each for each in unit.questions if each.digest not in self.answers}
+        lacking = {each.digest: each for each in unit.questions if not self._has(each)}
         return tuple(lacking.values())
+
+    def _has(self, question: StudyQuestion) -> bool:
+        found = self.answers.get(question.digest)
+        return found is not None and all(each.draws or not each.curve for each in found)
 
     def of_tiles(self, digests: Mapping[str, str]) -> "Record":
         """Return the record without answers about tiles that are others by now.
@@ -102,7 +105,7 @@ def read_record(out: Path, unit: Unit, *, trained: str | None) -> Record | None:
         content = json.loads(read_bytes(path))
         answers = {name: tuple(map(_answered, each)) for name, each in content["answers"].items()}
         classes = tuple(content["classes"])
-        record = Record(**{**content, "answers": answers, "classes": classes})
+        record = Record(**{**_kept(content), "answers": answers, "classes": classes})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -114,8 +117,12 @@ def read_record(out: Path, unit: Unit, *, trained: str | None) -> Record | None:
 
 
 def _answered(values: Mapping[str, Any]) -> Answered:
-    made = {**values, "notes": tuple(values["notes"]), "curve": tuple(values["curve"])}
+    made = {**_kept(values), "notes": tuple(values["notes"]), "curve": tuple(values["curve"])}
     return Answered(**made)
+
+
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in values.items() if name not in _GONE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asked_tiles import asked_tiles
 from wsi_pipeline.evaluate.question import condition_of, key_of
-from wsi_pipeline.evaluate.study_plan import Question, StudyPlan, Unit
+from wsi_pipeline.evaluate.study_plan import StudyPlan, StudyQuestion, Unit
 from wsi_pipeline.manifest import columns_in, manifest_columns
 
 
@@ -16,7 +16,7 @@ class TileDigests:
         self._run = run
         self._known: dict[str, str] = {}
 
-    def of(self, unit: Unit, question: Question, classes: Sequence[str]) -> str:
+    def of(self, unit: Unit, question: StudyQuestion, classes: Sequence[str]) -> str:
         """Return 16 hexadecimal digits that change with a tile, its bytes, label, weight, or whose it is.
 
         Raises

@@ -43,3 +43,20 @@ CURVE_COLUMNS = columns_of(
     ("laplacian_var", pa.float64(), "Mean over repeats of laplacian_var_median"),
 )
 """One row per level and score of several networks' sweeps."""
+
+DRAW_COLUMNS = columns_of(
+    ("level", pa.float64(), "As in sweeps"),
+    ("score", pa.string(), "As in tables of scores, of tiles"),
+    ("cutoff", pa.string(), "As in tables of scores"),
+    ("value", pa.float64(), "Of all tiles; NaN where it cannot be said"),
+    ("patients", pa.int64(), "How many are drawn from"),
+    ("effective", pa.float64(), "What those count for that the score rests on"),
+    ("tiles", pa.string(), "Digest of the tiles, their labels and weights"),
+    (
+        "draws",
+        pa.list_(pa.float32()),
+        "The score of each draw of patients: the same patients at every level and for every network; NaN "
+        "where it cannot be said",
+    ),
+)
+"""One row per level and score, in models/NAME/sweeps/draws/PART-SHIFT-PLACE.parquet; made by studies."""

@@ -52,6 +52,10 @@ class SweepFiles:
         """Return the drawing of one change."""
         return self.folder / f"{self.stem}-{shift}-{place}.svg"
 
+    def draws(self, shift: str, place: Place) -> Path:
+        """Return the scores of draws of patients at each level of one change."""
+        return self.folder / "draws" / f"{self.stem}-{shift}-{place}.parquet"
+
     @property
     def curves(self) -> Path:
         """Means over repeats."""
@@ -68,8 +72,8 @@ class SweepFiles:
         return self.folder / f"{self.stem}.parts"
 
 
-def known_rows(path: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of a table that were asked for in the same way; none where there is no such table.
+def known_table(path: Path, asked: Mapping[str, Any]) -> pa.Table | None:
+    """Return a table that was asked for in the same way; None where there is no such table.
 
     Parameters
     ----------
@@ -84,7 +88,7 @@ def known_rows(path: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
         They are of another run.
     """
     if not exists(path):
-        return []
+        return None
     table = read_table(path)
     before = json.loads(table_metadata(table).get(ASKED, "{}"))
     if before.get("run") != asked["run"]:
@@ -92,7 +96,7 @@ def known_rows(path: Path, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
             f"{path} is of tiles of {before.get('run')}; move it away before a sweep over {asked['run']}, "
             "which has the same name"
         )
-    return table.to_pylist() if before == asked else []
+    return table if before == asked else None
 
 
 def write_sweep(path: Path, table: pa.Table, asked: Mapping[str, Any]) -> None:
@@ -103,12 +107,16 @@ def write_sweep(path: Path, table: pa.Table, asked: Mapping[str, Any]) -> None:
     OutputError
         It cannot be written.
     """
-    metadata = {
+    write_table(path, table, metadata=metadata_of(asked))
+
+
+def metadata_of(asked: Mapping[str, Any]) -> dict[str, str]:
+    """Return what stands beside the columns of a table of answers."""
+    return {
         "schema_version": SCHEMA_VERSION,
         ASKED: json.dumps(asked, sort_keys=True, ensure_ascii=False),
         "classes": json.dumps(asked["classes"], ensure_ascii=False),
     }
-    write_table(path, table, metadata=metadata)
 
 
 def every(sweeps: Sequence[Sweep], places: Sequence[Place]) -> list[tuple[Sweep, Place]]:

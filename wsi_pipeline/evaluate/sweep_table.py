@@ -1,6 +1,5 @@
 """Sweeps as tables: a row for each level, and curves over repeats. Pure, no torch."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,32 +7,31 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from wsi_pipeline.evaluate.shift_config import shift_of
+from wsi_pipeline.evaluate.repeats import repeat_of
 from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS
 from wsi_pipeline.tables import table_of_rows
 from wsi_pipeline.train.metrics import Floats, judged, scores_of
+from wsi_pipeline.train.weighted import quantiles
 
 QUARTILES = (0.25, 0.5, 0.75)
 
-_REPEAT = re.compile(r"-\d+$")
 _PLACE = ("shift", "apply_at", "level", "is_clean")
 
 
-def level_row(
-    place: Mapping[str, Any],
-    *,
+def level_scores(
     logits: NDArray[np.float32],
+    *,
     targets: NDArray[np.int64],
     weights: NDArray[np.float32],
     sharpness: NDArray[np.float32],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the row of one level: scores of the tiles that count, and how sharp they are.
+    """Return what one level's row says: scores of the tiles that count, and how sharp they are.
+
+    A score that needs tiles of a class without any is None, as balanced accuracy is of a single class.
 
     Parameters
     ----------
-    place
-        ``shift``, ``apply_at`` and ``level``.
     logits
         ``(tiles,)`` or ``(tiles, C)``.
     targets, weights
@@ -50,31 +48,20 @@ def level_row(
     """
     mass = np.where(targets >= 0, weights, 0).astype(np.float64)
     counts = mass > 0
-    clean = shift_of(str(place["shift"])).clean
-    return {
-        **place,
-        "is_clean": place["level"] == clean,
-        "tiles": int(counts.sum()),
-        **_sharpness(sharpness[counts].astype(np.float64), mass[counts]),
-        **scores_of(judged(logits, targets, mass, classes=classes)),
-    }
+    scores = scores_of(judged(logits, targets, mass, classes=classes))
+    recalls = [scores[f"recall_{name}"] for name in classes]
+    if sum(recall is not None for recall in recalls) < 2:
+        scores["balanced_accuracy"] = None
+    sharp = _sharpness(sharpness[counts].astype(np.float64), mass[counts])
+    return {"tiles": int(counts.sum()), **sharp, **scores}
 
 
 def _sharpness(values: Floats, weights: Floats) -> dict[str, float | None]:
     names = [f"laplacian_var_{name}" for name in ("mean", "q25", "median", "q75")]
     if not values.size:
         return dict.fromkeys(names)
-    found = [float(np.average(values, weights=weights)), *_quantiles(values, weights)]
-    return dict(zip(names, found, strict=True))
-
-
-def _quantiles(values: Floats, weights: Floats) -> list[float]:
-    """Return the least values that a quarter, half, ... of the weight does not exceed."""
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    wanted = np.array(QUARTILES) * reached[-1] * (1 - 1e-12)
-    places = np.minimum(np.searchsorted(reached, wanted), len(values) - 1)
-    return [float(each) for each in values[order][places]]
+    mean = float(np.average(values, weights=weights))
+    return dict(zip(names, [mean, *quantiles(values, weights, QUARTILES)], strict=True))
 
 
 def sweep_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -89,7 +76,8 @@ def arm_of(model: str) -> str:
     >>> arm_of("sd-3"), arm_of("sd"), arm_of("sd-3b")
     ('sd', 'sd', 'sd-3b')
     """
-    return _REPEAT.sub("", model)
+    repeat = repeat_of(model)
+    return model if repeat is None else repeat[0]
 
 
 def curves(sweeps: Mapping[str, Sequence[pa.Table]]) -> pa.Table:

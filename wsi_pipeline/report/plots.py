@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from wsi_pipeline.report.group_figures import COLOURS
 from wsi_pipeline.report.parts import Curves, Lines, Ranges
@@ -17,6 +19,7 @@ Panel = Curves | Lines | Ranges
 _DPI = 130
 _ACROSS = 2
 _SHORT = 18  # letters of a name, of which three stand beside each other
+_FEW_POWERS = 200  # largest by least value of an axis with more than powers of ten
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -62,10 +65,12 @@ def _curves(axes: Axes, panel: Curves) -> None:
     for number, name in enumerate(order):
         if name in panel.by_group:
             axes.plot(panel.grid, panel.by_group[name], label=f" {name}", **_look(number))
-    if panel.log:
-        axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set(xlabel=panel.unit, ylabel="density")
+    if panel.log:
+        axes.set_xscale("log")
+        axes.set_ylabel("density per decade")
+        _plain_numbers(axes.xaxis, *axes.get_xlim())
     _key(axes)
 
 
@@ -108,6 +113,15 @@ def _second_axis(axes: Axes, panel: Lines) -> None:
     other.set_ylabel(panel.right_label)
     if panel.right_log:
         other.set_yscale("log")
+        _plain_numbers(other.yaxis, *other.get_ylim())
+
+
+def _plain_numbers(axis: Axis, low: float, high: float) -> None:
+    """Write the numbers of a logarithmic axis out, those between powers of ten where there are few powers."""
+    steps = (1, 2, 5) if high < _FEW_POWERS * low else (1,)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.9g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _ranges(axes: Axes, panel: Ranges) -> None:

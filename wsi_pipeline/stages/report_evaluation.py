@@ -8,10 +8,11 @@ import numpy as np
 from wsi_pipeline.evaluate.asymmetry import LogitShift, shifts_from_learnt
 from wsi_pipeline.evaluate.calibration_band import calibration_band
 from wsi_pipeline.evaluate.confusion import Confusion, confusions
-from wsi_pipeline.evaluate.logit_density import clouds, densities
+from wsi_pipeline.evaluate.logit_density import clouds
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.report.parts import Field, Heading, Lines, Notice, Part, Plane, Planes, Table
 from wsi_pipeline.stages.evaluated import Evaluation, Row
+from wsi_pipeline.stages.logit_figure import logit_lines
 from wsi_pipeline.train.score_words import word_of
 
 SHOWN = (
@@ -77,7 +78,8 @@ def evaluation_parts(
         {found.what: predictions} if learnt is None else {"train": learnt, found.what: predictions}
     )
     yield from _calibration(found, parts)
-    yield _logits(found, parts)
+    said = {part: each.judged() for part, each in parts.items()}
+    yield logit_lines(f"{found.title}: logits", said)
     if learnt is not None:
         yield _shift_table(found, shifts_from_learnt(learnt, predictions, replicates=_REPLICATES))
     if predictions.logits.shape[1:] == (2,):
@@ -233,25 +235,6 @@ def _calibration(found: Evaluation, parts: Mapping[str, Predictions]) -> Iterato
         x_range=(0.0, 1.0),
         y_range=(0.0, 1.0),
         guide="diagonal",
-    )
-
-
-def _logits(found: Evaluation, parts: Mapping[str, Predictions]) -> Lines:
-    """Return the density of each class where tiles were learnt and where not, means marked on the axis."""
-    grid, curves = densities({part: each.judged() for part, each in parts.items()})
-    named = {f"{each.name}, {each.part}": each for each in curves}
-    classes = parts[found.what].classes
-    is_binary = len(classes) == 2
-    boundary = f"logit of {classes[1]} (above 0: said to be it)"
-    margin = "logit of the own class less the largest other (below 0: wrong)"
-    return Lines(
-        title=f"{found.title}: logits",
-        x_label=boundary if is_binary else margin,
-        y_label="density",
-        series={name: (grid, each.values) for name, each in named.items()},
-        marks={name: each.mean for name, each in named.items()},
-        x_range=(min(grid[0], -0.5), max(grid[-1], 0.5)) if grid.size else (-1.0, 1.0),
-        guide="zero",
     )
 
 

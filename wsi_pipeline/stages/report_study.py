@@ -98,7 +98,9 @@ def study_figures(found: Found) -> Figures:
     return Figures(
         sharpness=sharpness(found.plan),
         of_experiment={name: _figures(found.of(name), each) for name, each in experiments.items()},
-        logits=tuple(each for name in told for each in logits(found.of(name).answers)),
+        logits=tuple(
+            each for name in told for each in logits(found.plan.run, found.of(name).answers)
+        ),
     )
 
 

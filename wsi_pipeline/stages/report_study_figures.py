@@ -1,12 +1,14 @@
 """Figures of a study: sharpness by scanner, curves of sweeps, scores of arms, logits of classes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wsi_pipeline.evaluate.learnt import learnt_tiles
+from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.shift_config import shift_of
 from wsi_pipeline.evaluate.study_answer import word_of
 from wsi_pipeline.evaluate.study_plan import StudyPlan
@@ -15,15 +17,15 @@ from wsi_pipeline.evaluate.study_table import Summary
 from wsi_pipeline.labels.density import densities
 from wsi_pipeline.manifest import manifest_columns, read_manifest
 from wsi_pipeline.report.parts import Curves, Lines, Range, Ranges
-from wsi_pipeline.train.metrics import LOGIT_EDGES
+from wsi_pipeline.stages.logit_figure import logit_lines
+from wsi_pipeline.train.metrics import Judged
+from wsi_pipeline.train.model_directory import model_directory
 
 _MOST_VALUES = 400_000
 """Tiles of a run whose sharpness is drawn, evenly spaced: sorting millions shows nothing more."""
 
 _CURVE_STEP = 4  # of 1024 places of a density
 _GROUPS = ("scanner", "centre")
-_MIDDLES = (LOGIT_EDGES[1:] + LOGIT_EDGES[:-1]) / 2
-_WIDTH = float(LOGIT_EDGES[1] - LOGIT_EDGES[0])
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +47,7 @@ def sharpness(plan: StudyPlan) -> Curves | None:
         return None
     return Curves(
         title="Sharpness of tiles by scanner",
-        unit="laplacian_var: variance of the Laplacian",
+        unit="laplacian_var: variance of the Laplacian, squared grey levels",
         grid=known.grid[::_CURVE_STEP],
         by_group={name: curve[::_CURVE_STEP] for name, curve in known.by_group.items()},
         log=True,
@@ -100,7 +102,7 @@ def _curve(swept: Sequence[Told], shift: str, score: str) -> Lines:
         series=series,
         bands=bands,
         right={"sharpness": (levels, _numbers(row["laplacian_var"] for row in first))},
-        right_label="laplacian_var",
+        right_label="mean laplacian_var, squared grey levels",
         right_log=True,
     )
 
@@ -155,43 +157,57 @@ def _inside(end: float | None, score: str) -> float | None:
     return end if end is None or score == "log_loss" else min(max(end, 0.0), 1.0)
 
 
-def logits(answers: Sequence[Told]) -> Iterator[Lines]:
+def logits(run: str, answers: Sequence[Told]) -> Iterator[Lines]:
     """Yield a figure for each arm and kind of tiles: logits of each class, of training tiles and of others.
 
-    Densities are means over repeats; a mark stands at each mean.
+    Densities are of the tiles of all repeats together; a mark stands at each mean.
+
+    Parameters
+    ----------
+    run
+        Whose models have the predictions.
+    answers
+        Of one experiment; those of sweeps are left out.
+
+    Raises
+    ------
+    ConfigError
+        Predictions are not there.
     """
-    drawn = [each for each in answers if each.answer.logits]
+    drawn = [each for each in answers if not each.answer.curve]
+    learnt: dict[str, Judged | None] = {}
     for arm, tiles in dict.fromkeys((each.arm, each.answer.tiles) for each in drawn):
         own = [each for each in drawn if (each.arm, each.answer.tiles) == (arm, tiles)]
-        learnt = {
-            name: [each.record.train_logits.get(name, ()) for each in own]
-            for name in own[0].record.classes
-        }
-        asked = {name: [each.answer.logits[name] for each in own] for name in learnt}
-        found = {f"{name}, train": _density(each) for name, each in learnt.items()}
-        found |= {f"{name}, {tiles}": _density(each) for name, each in asked.items()}
-        known = {name: each for name, each in found.items() if each is not None}
-        yield _logit_lines(f"{arm}: logits on {tiles}", known, own[0].record.classes)
+        if arm not in learnt:
+            learnt[arm] = _together([_learnt(run, each) for each in own])
+        asked = _together([_asked(run, each) for each in own])
+        parts = {"train": learnt[arm], tiles: asked}
+        known = {part: each for part, each in parts.items() if each is not None}
+        if known:
+            yield logit_lines(f"{arm}: logits on {tiles}", known)
 
 
-def _density(counts: Sequence[Sequence[float]]) -> Floats | None:
-    """Return the mean density of the repeats' counts; None where none has any."""
-    each = [np.asarray(one, np.float64) for one in counts if sum(one) > 0]
-    if not each:
+def _asked(run: str, each: Told) -> Judged:
+    folder = model_directory(run, each.record.model).path
+    return read_predictions(folder / each.answer.source).judged()
+
+
+def _learnt(run: str, each: Told) -> Judged | None:
+    """Return what a network says of tiles that it was trained on, with their shortcut, if it was asked."""
+    folder = model_directory(run, each.record.model).path
+    found = learnt_tiles(folder, each.record.classes, {})
+    return None if found is None else found.judged()
+
+
+def _together(repeats: Sequence[Judged | None]) -> Judged | None:
+    """Return the tiles of several repeats as one."""
+    known = [each for each in repeats if each is not None]
+    if not known:
         return None
-    found: Floats = np.mean([one / one.sum() / _WIDTH for one in each], axis=0)
-    return found
-
-
-def _logit_lines(title: str, found: Mapping[str, Floats], classes: Sequence[str]) -> Lines:
-    held = np.flatnonzero(sum(found.values(), np.zeros(len(_MIDDLES))))
-    first, last = (max(0, held[0] - 2), held[-1] + 3) if held.size else (0, len(_MIDDLES))
-    binary = f"logit of {classes[1]} (above 0: said to be it)"
-    return Lines(
-        title=title,
-        x_label=binary if len(classes) == 2 else "logit of the own class less the largest other",
-        y_label="density",
-        series={name: (_MIDDLES[first:last], each[first:last]) for name, each in found.items()},
-        marks={name: float((each * _MIDDLES).sum() * _WIDTH) for name, each in found.items()},
-        guide="zero",
+    return Judged(
+        odds=np.concatenate([each.odds for each in known]),
+        chosen=np.concatenate([each.chosen for each in known]),
+        targets=np.concatenate([each.targets for each in known]),
+        weights=np.concatenate([each.weights for each in known]),
+        classes=known[0].classes,
     )

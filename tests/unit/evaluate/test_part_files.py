@@ -41,6 +41,24 @@ def test_a_part_is_read_as_it_was_written(tmp_path: Path, classes: int) -> None:
     assert parts.missing() == [0, 1, 3, 4]
 
 
+@pytest.mark.parametrize("tiles", [5, 1024, 2500])
+def test_columns_of_all_parts_are_read_one_by_one(tmp_path: Path, tiles: int) -> None:
+    parts = PartFiles(above=tmp_path / "test.parts", key="a", cut=cut_of(tiles, 64))
+    rng = np.random.default_rng(0)
+    columns = {
+        name: rng.normal(size=(tiles, 2) if name.endswith("-0") else tiles).astype(np.float32)
+        for name in ("of sd", "of sd.a-0", "of sd.a-1")
+    }
+    for number in range(len(parts.cut)):
+        rows = parts.cut.rows(number)
+        parts.write_columns(number, {name: each[rows] for name, each in columns.items()})
+    for names in (["of sd"], ["of sd.a-1", "of sd.a-0"]):
+        found = parts.whole(names)
+        assert [*found] == names
+        for name in names:
+            np.testing.assert_array_equal(found[name], columns[name])
+
+
 def test_parts_of_other_settings_are_removed_and_never_read(tmp_path: Path) -> None:
     before, now = (
         PartFiles(above=tmp_path / "test.parts", key=key, cut=cut_of(9, 4)) for key in "ab"

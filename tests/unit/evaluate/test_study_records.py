@@ -1,10 +1,12 @@
 """What models came to, kept between commands: the same back, and nothing of another training."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from wsi_pipeline.errors import OutputError
@@ -21,7 +23,8 @@ from wsi_pipeline.evaluate.study_records import (
 )
 from wsi_pipeline.evaluate.study_table import summaries
 from wsi_pipeline.stages.report_study_figures import arms, curves, logits
-from wsi_pipeline.train.metrics import LOGIT_EDGES
+from wsi_pipeline.tables import write_table
+from wsi_pipeline.train.metrics import log_probabilities
 
 WHEN = "2026-01-01 2026-01-02"
 
@@ -37,12 +40,6 @@ def plan(**experiments: dict[str, Any]) -> StudyPlan:
     return study_plan(study_config(values), "RUN", ["CENTRE"])
 
 
-def counts(at: int) -> list[float]:
-    found = np.zeros(len(LOGIT_EDGES) - 1)
-    found[at] = 4.0
-    return found.tolist()
-
-
 def answered(tiles: str, *, value: float, swept: bool = False) -> Answered:
     levels: tuple[dict[str, float | None], ...] = tuple(
         {"level": level, "laplacian_var": 100 / level, "balanced_accuracy": value / level}
@@ -54,7 +51,7 @@ def answered(tiles: str, *, value: float, swept: bool = False) -> Answered:
         count=10,
         source="predictions/x.parquet",
         notes=("a note",),
-        logits={} if swept else {"benign": counts(10), "cancer": counts(50)},
+        draws="sweeps/draws/x.parquet" if swept else "",
         curve=levels if swept else (),
     )
 
@@ -65,7 +62,6 @@ def record(unit: Unit, *, value: float = 0.5) -> Record:
         settings_digest=unit.config.digest(),
         trained=WHEN,
         classes=("benign", "cancer"),
-        train_logits={"benign": counts(8), "cancer": counts(60)},
         answers={
             each.digest: (
                 answered(
@@ -163,14 +159,57 @@ def test_figures_show_means_spread_and_every_repeat() -> None:
     ]
 
 
-def test_logits_of_classes_are_densities_with_their_means() -> None:
+def predicted(path: Path, logits: list[float]) -> None:
+    """Write logits of tiles that are benign and cancer by turns."""
+    z = np.array(logits, np.float32)
+    columns: dict[str, Any] = {
+        "slide_id": ["S"] * len(z),
+        "tile": np.arange(len(z)),
+        "target": np.arange(len(z)) % 2,
+        "weight": np.ones(len(z), np.float32),
+        "logit": z,
+        "probability": np.exp(log_probabilities(z)[:, 1]).astype(np.float32),
+    }
+    write_table(path, pa.table(columns), metadata={"classes": '["benign", "cancer"]'})
+
+
+def test_logits_of_classes_are_densities_of_all_repeats_with_their_means(tmp_path: Path) -> None:
     asked = plan()
     found = told(asked, {unit.model: record(unit) for unit in asked.units})
-    drawn = [*logits(found)]
-    assert len(drawn) == 4
-    for lines in drawn:
-        assert len(lines.series) == 4
+    for number, unit in enumerate(asked.units):
+        folder = tmp_path / "models" / unit.model
+        predicted(folder / "predictions" / "x.parquet", [-1.0 - number, 2.0 + number])
+        if unit.arm.arm == "sd":
+            predicted(folder / "logits" / "train.parquet", [-5.0, 6.0])
+    drawn = {each.title: each for each in logits(str(tmp_path), found)}
+    assert [*drawn] == [
+        f"{arm}: logits on {on}" for arm in ("plain", "sd") for on in ("test", "CENTRE")
+    ]
+    for lines in drawn.values():
         for xs, ys in lines.series.values():
-            assert (ys.sum() * (xs[1] - xs[0])) == pytest.approx(1)
-    middle = float(LOGIT_EDGES[50] + LOGIT_EDGES[51]) / 2
-    assert drawn[0].marks["cancer, test"] == pytest.approx(middle)
+            assert (ys.sum() * (xs[1] - xs[0])) == pytest.approx(1, rel=0.01)
+    assert drawn["plain: logits on test"].marks == {"benign, test": -1.5, "cancer, test": 2.5}
+    assert drawn["sd: logits on CENTRE"].marks == {
+        "benign, train": -5,
+        "benign, CENTRE": -3.5,
+        "cancer, train": 6,
+        "cancer, CENTRE": 4.5,
+    }
+
+
+def test_a_sweep_without_draws_of_patients_is_asked_again_and_old_keys_are_no_damage(
+    tmp_path: Path,
+) -> None:
+    unit = plan(blurred={"kind": "sweep"}).units[0]
+    write_record(tmp_path, unit, record(unit))
+    path = record_path(tmp_path, unit)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["train_logits"] = {"benign": [1.0]}
+    for answers in content["answers"].values():
+        for each in answers:
+            each.pop("draws")
+            each["logits"] = {}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    found = read_record(tmp_path, unit, trained=WHEN)
+    assert found is not None
+    assert [bool(each.sweeps) for each in found.lacks(unit)] == [True]

@@ -1,0 +1,37 @@
+"""Where the logits of each class lie, on tiles that were learnt and on others, as a figure of a page."""
+
+from collections.abc import Mapping
+
+from wsi_pipeline.evaluate.logit_density import densities
+from wsi_pipeline.report.parts import Lines
+from wsi_pipeline.train.metrics import Judged
+
+_LEAST_REACH = 0.5  # of the axis to either side of the boundary
+
+
+def logit_lines(title: str, parts: Mapping[str, Judged]) -> Lines:
+    """Return the density of each class of each part, means marked on the axis; see ``densities``.
+
+    Parameters
+    ----------
+    title
+        Of the figure.
+    parts
+        Name to its tiles; of the same classes, and one at the least.
+    """
+    grid, curves = densities(parts)
+    named = {f"{each.name}, {each.part}": each for each in curves}
+    classes = next(iter(parts.values())).classes
+    is_binary = len(classes) == 2
+    boundary = f"logit of {classes[1]} (above 0: said to be it)" if is_binary else ""
+    margin = "logit of the own class less the largest other (below 0: wrong)"
+    low, high = (grid[0], grid[-1]) if grid.size else (-1.0, 1.0)
+    return Lines(
+        title=title,
+        x_label=boundary if is_binary else margin,
+        y_label="density",
+        series={name: (grid, each.values) for name, each in named.items()},
+        marks={name: each.mean for name, each in named.items()},
+        x_range=(min(low, -_LEAST_REACH), max(high, _LEAST_REACH)),
+        guide="zero",
+    )
