@@ -13,7 +13,12 @@ import torch
 from wsi_pipeline.augment.shortcut import Shortcut
 from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asked_tiles import AskedTiles, asked_tiles, inputs_of
+from wsi_pipeline.evaluate.asked_tiles import (
+    AskedTiles,
+    asked_tiles,
+    inputs_of,
+    refuse_without_split,
+)
 from wsi_pipeline.evaluate.asking import weights_digest
 from wsi_pipeline.evaluate.judging import Said
 from wsi_pipeline.evaluate.part_files import PartFiles, cut_of
@@ -23,7 +28,6 @@ from wsi_pipeline.evaluate.stored import notes_of, validation_logits
 from wsi_pipeline.evaluate.tta import views_asked
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.loader.world import World
-from wsi_pipeline.manifest import manifest_columns
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import PRECISIONS
 from wsi_pipeline.train.looking import Ask
@@ -123,7 +127,7 @@ class Plan:
     def _member(self, name: str, trained: Trained, question: Question) -> Member:
         directory, config = model_directory(self._run, name), trained.config
         run = question.run(self._run)
-        _refuse_without_split(run, question, config)
+        refuse_without_split(run, question.part, config)
         condition = condition_of(config, question.part, question.where, only_labelled=False)
         tiles = self._tiles_of(run, trained, condition)
         put = _shortcut(tiles, trained, question.shortcut)
@@ -197,21 +201,6 @@ def _shortcut(tiles: AskedTiles, trained: Trained, rule: ShortcutRule) -> Shortc
         )
     rows, target = tiles.rows, config.target
     return shortcut_on(rows, config.shortcut, rule, target=target, classes=trained.classes)
-
-
-def _refuse_without_split(run: Path, question: Question, config: TrainConfig) -> None:
-    """Refuse to ask for a part of a run that is not divided.
-
-    Raises
-    ------
-    ConfigError
-        It is not.
-    """
-    if question.part != "all" and config.split not in manifest_columns(run):
-        raise ConfigError(
-            f"{run}: no tile has a {config.split}, so none is in the {question.part} part; ask for all of "
-            "them (--part all), or divide the patients first (wsi-pipeline split)"
-        )
 
 
 def together_asked(members: Sequence[Member]) -> list[list[Member]]:

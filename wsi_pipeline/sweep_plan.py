@@ -11,7 +11,12 @@ from typing import Any
 import torch
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asked_tiles import AskedTiles, asked_tiles, inputs_of
+from wsi_pipeline.evaluate.asked_tiles import (
+    AskedTiles,
+    asked_tiles,
+    inputs_of,
+    refuse_without_split,
+)
 from wsi_pipeline.evaluate.asking import weights_digest
 from wsi_pipeline.evaluate.nested import Drawn
 from wsi_pipeline.evaluate.question import Question, condition_of, key_of
@@ -112,6 +117,7 @@ def sweep_candidate(name: str, wanted: SweepWanted, device: torch.device) -> Swe
             "whole tiles, changed and averaged, would differ from those in sharpness by themselves; take "
             "--apply-at input"
         )
+    refuse_without_split(run, wanted.question.part, config)
     condition = condition_of(
         config, wanted.question.part, wanted.question.where, only_labelled=False
     )

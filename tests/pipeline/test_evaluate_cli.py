@@ -39,16 +39,17 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RUN with a network, and others: WORDS has other classes, BARE no labels, and neither a model."""
+    """RUN with a network, and others: WORDS has other classes, BARE no labels, WHOLE no parts."""
     folder = tmp_path_factory.mktemp("asked")
     run = labelled_run(folder, test=7)
     train(run, small(epochs=1)[0], name="net", work=small()[1])
     evaluate(run, model="net", work=WorkConfig(device="cpu", threads=1))
     other = labelled_run(folder / "other", train=2, validation=2, test=4)
-    for name in ("WORDS", "BARE"):
+    for name in ("WORDS", "BARE", "WHOLE"):
         shutil.copytree(other, folder / name)
     _change(folder / "WORDS", lambda rows: rows.assign(label=rows["label"].map(_other_word)))
     _change(folder / "BARE", lambda rows: rows.drop(columns="label"))
+    _change(folder / "WHOLE", lambda rows: rows.drop(columns="split"))
     return folder
 
 
@@ -140,6 +141,14 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "a sweep without labels": (
         (*NET, "--on", "{}/BARE", "--part", "all", "--sweep", "noise"),
         r"BARE: .*no.* label.*label the run first \(wsi-pipeline label\)",
+    ),
+    "a part of a run that is not divided": (
+        (*NET, "--on", "{}/WHOLE"),
+        r"WHOLE: no tile has a split, .*ask for all of them \(--part all\), or divide",
+    ),
+    "a sweep of a run that is not divided": (
+        (*NET, "--on", "{}/WHOLE", "--sweep", "noise"),
+        r"WHOLE: no tile has a split, .*ask for all of them \(--part all\), or divide",
     ),
     "an unknown kind of map": (
         (*NET, "--overwrite", "--heat-maps", "jpg"),

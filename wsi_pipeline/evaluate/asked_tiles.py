@@ -96,6 +96,21 @@ class AskedTiles:
         return hashed.hexdigest()
 
 
+def refuse_without_split(run: str | Path, part: str, config: TrainConfig) -> None:
+    """Refuse to ask for a part of a run that is not divided.
+
+    Raises
+    ------
+    ConfigError
+        It is not.
+    """
+    if part != "all" and config.split not in manifest_types(run):
+        raise ConfigError(
+            f"{run}: no tile has a {config.split}, so none is in the {part} part; ask for all of them "
+            "(--part all), or divide the patients first (wsi-pipeline split)"
+        )
+
+
 def asked_tiles(
     run: str | Path, *, config: TrainConfig, classes: Sequence[str], condition: str
 ) -> AskedTiles:
