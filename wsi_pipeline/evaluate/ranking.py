@@ -170,16 +170,14 @@ def precision_area(ranks: Ranks) -> Area:
     Precision is asked for at every distinct value of a positive tile. Up to ``STEPS`` of these all is exact.
     Of more the upper ones stand alone still and the others are joined to groups of neighbours, where
     precision is taken halfway, as if positive and negative tiles were evenly mixed; the difference from what
-    is exact, of all patients once, is then taken off every draw.
+    is exact, of all patients once, is then taken off every draw. A draw of positive tiles alone has none.
     """
     held = np.unique(ranks.steps[ranks.positive])[::-1]
     groups = _joined(len(held))
-    joined = _stepped(ranks, held, groups)
-    if len(held) <= STEPS:
-        return joined
+    joined, negative = _stepped(ranks, held, groups), ranks.sums(positive=False)
     once = np.ones((1, ranks.count))
-    error = joined(once) - _once(ranks)
-    return lambda draws: joined(draws) - error
+    error = 0.0 if len(held) <= STEPS else joined(once) - _once(ranks)
+    return lambda draws: np.where(draws @ negative > 0, joined(draws) - error, np.nan)
 
 
 def _joined(count: int) -> Ints:

@@ -66,7 +66,7 @@ def test_average_precision_of_few_values_is_scikit_learns(
     ranks, weights = drawn(seed, tiles=tiles, patients=patients), draws(seed, patients)
     for found, times in zip(precision_area(ranks)(weights), weights, strict=True):
         held = ranks.weights * times[ranks.patients]
-        if not ranks.positive[held > 0].any():
+        if len(np.unique(ranks.positive[held > 0])) < 2:  # of positive tiles alone it is always 1
             assert np.isnan(found)
             continue
         expected = average_precision_score(ranks.positive, ranks.steps, sample_weight=held)
