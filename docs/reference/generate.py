@@ -100,14 +100,6 @@ def config_page() -> str:
         + "\n### study: experiments\n\n"
         + "Each of `experiments` is a section of these.\n\n"
         + _settings(ExperimentConfig)
-        + "\n## Heat maps\n\n"
-        + "Settings of `wsi_pipeline.heat_maps.heat_maps` ([how to](../how-to/heat-maps.md)). Flags of\n"
-        + "`evaluate` give `kinds` and `slides`, the others are given from Python.\n\n"
-        + _settings(HeatConfig)
-        + "\n### Class activation maps\n\n"
-        + "Settings of `wsi_pipeline.activation_maps.explain`. Flags of `evaluate` give `method` and\n"
-        + "`slides`, the others are given from Python.\n\n"
-        + _settings(CamConfig)
     )
 
 
