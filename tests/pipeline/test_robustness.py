@@ -233,7 +233,7 @@ def test_it_is_the_same_however_many_levels_are_judged_together(
 ) -> None:
     asked: dict[str, Any] = {
         "model": ["plain", "averaged"],
-        "sweeps": ["jpeg:40,60", "gamma:3"],
+        "sweeps": ["jpeg:40,60", "saturation:0.5"],
         "keep_logits": True,
         "replicates": 20,
         "work": CPU,
