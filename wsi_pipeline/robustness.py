@@ -40,8 +40,7 @@ from wsi_pipeline.loader.world import World
 from wsi_pipeline.questions import ask_of
 from wsi_pipeline.report.sweep_figure import sweep_figure
 from wsi_pipeline.schema import SCHEMA_VERSION
-from wsi_pipeline.stages.lease import sole_use
-from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.lease import sole_use_of
 from wsi_pipeline.sweep_plan import SweepCandidate, SweepWanted, asked_together, sweep_candidate
 from wsi_pipeline.tables import read_table, write_pieces, write_table
 from wsi_pipeline.train.config import WorkConfig
@@ -173,7 +172,7 @@ def _ask(
         peers=peers,
         observer=observer,
     )
-    with _held(parts, peers):
+    with _parts_held(parts, peers):
         one_pass.ask(batches_on(images.wanted_on, tiles, wanted.work), parts)
         found = _judged(group, levels, wanted, parts, peers)
         if peers.is_first:
@@ -200,7 +199,7 @@ def _judged(
 
 
 @contextmanager
-def _held(parts: PartFiles, peers: Peers) -> Iterator[None]:
+def _parts_held(parts: PartFiles, peers: Peers) -> Iterator[None]:
     """Keep other commands from asking the same meanwhile.
 
     Raises
@@ -212,7 +211,7 @@ def _held(parts: PartFiles, peers: Peers) -> Iterator[None]:
         yield
         return
     try:
-        with sole_use(RunDirectory(path=parts.above), part=1, parts=1):
+        with sole_use_of(parts.above, otherwise="wait for it to end: it asks the same"):
             yield
     finally:
         parts.forget()

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.evaluate.question import run_word
 from wsi_pipeline.evaluate.study_config import Arm, ExperimentConfig, Part, StudyConfig, arms_of
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.train.config import TrainConfig, nested
@@ -126,8 +126,7 @@ def _units(study: StudyConfig, arm: Arm, questions: tuple[StudyQuestion, ...]) -
 def _named(externals: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for run in externals:
-        path = absolute(run)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.name)
+        path, name = absolute(run), run_word(run)
         if name in {*named, INTERNAL, REVERSED, CLEAN}:
             other = named.get(name, "the tiles that are called so")
             raise ConfigError(
