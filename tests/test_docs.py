@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.runs import Ended
+from tests.pipeline.runs import Ended, process
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("workflows/**/*.md")])
@@ -20,8 +20,14 @@ _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+) -->\n+)?^```(?P<kind>python|bash)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-_DEMO = re.compile(r"^wsi-pipeline demo (\w+) --quiet$", re.MULTILINE)
-"""Pages begin with the demo; it is run once for all of them."""
+_MADE = {
+    r"^wsi-pipeline demo (\w+) --quiet$": r'cp -r "$DEMO" \1',
+    r"^wsi-pipeline demo (\w+) --quiet --only-draw$": r'cp -r "$DEMO" \1 && rm -r \1/RUN',
+    r"^wsi-pipeline tile demo/slides.csv -o (\w+) --tile-size 256 --min-tissue 0.1 --quiet$": (
+        r'cp -r "$CUT" \1'
+    ),
+}
+"""How pages begin: each is done once for all of them, and then copied."""
 
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
@@ -47,11 +53,22 @@ def named(page: Path) -> str:
 RUNNING = [page for page in PAGES if any(block.reason is None for block in blocks(page))]
 
 
+@pytest.fixture(scope="module")
+def cut(demo: tuple[Path, Ended], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's slides cut as most pages cut them."""
+    run = tmp_path_factory.mktemp("docs") / "RUN"
+    flags = ("--tile-size", "256", "--min-tissue", "0.1", "--quiet")
+    ended = process("tile", demo[0] / "COPY" / "slides.csv", "-o", run, *flags)
+    assert ended.code == 0, ended.err
+    return run
+
+
 @pytest.mark.parametrize("page", RUNNING, ids=named)
 def test_the_blocks_of_a_page_run_one_after_another(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: tuple[Path, Ended]
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: tuple[Path, Ended], cut: Path
 ) -> None:
-    monkeypatch.setenv("MADE", str(demo[0] / "DIR"))
+    monkeypatch.setenv("DEMO", str(demo[0] / "COPY"))
+    monkeypatch.setenv("CUT", str(cut))
     monkeypatch.chdir(tmp_path)
     todo = [block for block in blocks(page) if block.reason is None]
     if page.name == "README.md" and page.parent == ROOT:
@@ -67,9 +84,12 @@ def _run(block: Block, folder: Path, names: dict[str, Any]) -> tuple[int, str]:
     if block.kind == "python":
         exec(compile(block.text, "<documentation>", "exec"), names)  # noqa: S102  our own pages
         return 0, ""
+    text = block.text
+    for line, copied in _MADE.items():
+        text = re.sub(line, copied, text, flags=re.MULTILINE)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     answer = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", _DEMO.sub(r'cp -r "$MADE" \1', block.text)],  # noqa: S607
+        ["bash", "-euo", "pipefail", "-c", text],  # noqa: S607
         cwd=folder,
         env={**os.environ, "PATH": path, "PROJECT": str(ROOT)},
         capture_output=True,

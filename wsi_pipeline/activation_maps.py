@@ -5,11 +5,11 @@
 """
 
 import io
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.by_slide import (
     class_numbers,
+    class_stems,
     of_rows,
     probabilities_of,
     rows_of_slides,
 )
 from wsi_pipeline.evaluate.cam import Method, cam_colours, class_activation, feature_layer
 from wsi_pipeline.evaluate.heat_config import CamConfig
+from wsi_pipeline.evaluate.observer import SlidesTold
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.evaluate.question import Question
 from wsi_pipeline.files import publish_bytes
@@ -44,9 +46,6 @@ SHOWN = 12
 """Tiles of each slide's picture: those that are likeliest of the class."""
 
 _OPACITY = 0.5
-
-Told: TypeAlias = Callable[[int, int], None]
-"""Is told how many slides of how many are done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +91,7 @@ def explain(
     question: Question | None = None,
     config: CamConfig | None = None,
     work: WorkConfig | None = None,
-    told: Told = lambda _done, _of: None,
+    told: SlidesTold = lambda _done, _of: None,
 ) -> Explained:
     """Write class activation maps of the tiles that a network was asked for, a file per slide.
 
@@ -248,12 +247,9 @@ def _likeliest(asking: _Asking, rows: NDArray[np.int64]) -> set[int]:
 def _write(asking: _Asking, seen: _Seen, slide_id: str, name: str) -> Iterator[str]:
     """Write the files of a slide and yield their names."""
     classes = asking.member.trained.classes
-    safe = safe_names(classes)
-    for number in asking.numbers:
-        stem = f"{name}-{asking.method}"
-        if len(asking.numbers) > 1:
-            stem += f"-{safe[classes[number]]}"
-        tiles = np.concatenate(seen.tiles)
+    tiles = np.concatenate(seen.tiles)
+    stems = class_stems(f"{name}-{asking.method}", classes, asking.numbers)
+    for number, stem in stems.items():
         maps = np.concatenate(seen.maps[number])
         logits = np.concatenate(seen.logits[number])
         about = {"class": classes[number], "method": asking.method, "layer": asking.layer}

@@ -290,7 +290,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: expected a YAML file, it cannot be read ({error.strerror})"
+        ) from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: expected a YAML file, got {error}") from error
     if values is None:
         return {}
@@ -319,9 +323,9 @@ def expected_of(kind: type[Config], name: str) -> str:
 
 
 def _sentences(kind: type[Config], error: ValidationError) -> list[str]:
-    sentences = []
+    sentences: dict[str, str] = {}  # one a field: of a list, what is wrong in it comes first
     for detail in error.errors():
         name = str(detail["loc"][0])
         got = "none: it has to be given" if detail["type"] == "missing" else repr(detail["input"])
-        sentences.append(f"{name}: expected {expected_of(kind, name)}, got {got}")
-    return sentences
+        sentences.setdefault(name, f"{name}: expected {expected_of(kind, name)}, got {got}")
+    return list(sentences.values())

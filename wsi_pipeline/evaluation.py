@@ -20,9 +20,10 @@ from wsi_pipeline.evaluate.observer import AskObserver, SilentAskObserver
 from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.question import PARTS, Part, Question, Tta
 from wsi_pipeline.evaluate.sweep_table import arm_of
+from wsi_pipeline.evaluate.tta import VIEWS
 from wsi_pipeline.questions import Member, Plan, ask_of, together_asked
-from wsi_pipeline.stages.lease import sole_use
-from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.remote import absolute
+from wsi_pipeline.stages.lease import sole_use_of
 from wsi_pipeline.tables import write_pieces
 from wsi_pipeline.train.config import WorkConfig
 from wsi_pipeline.train.looking import batches_on
@@ -166,21 +167,20 @@ def _evaluated(asked: _Asked, chosen: Chosen) -> EvaluatedModels:
     members = [plan.member(name, asked.question) for name in chosen.names]
     extra = [each.validation for each in members if each.validation is not None]
     with together(asked.work.device) as peers:
-        again = {each.name for each in members} if asked.overwrite else set()
-        lacking = [each for each in members if each.name in again or not each.is_there]
-        lacking += [each for each in extra if not each.is_there]
-        places = peers.word_of_first([each.table for each in lacking])
-        lacking = [each for each in (*members, *extra) if each.table in places]
-        with _held(lacking, peers):
+        unanswered = [each.table for each in members if asked.overwrite or not each.is_there]
+        unanswered += [each.table for each in extra if not each.is_there]
+        tables = peers.word_of_first(unanswered)
+        lacking = [each for each in (*members, *extra) if each.table in tables]
+        with _questions_held(lacking, peers):
             for group in together_asked(lacking):
-                _ask(group, peers, asked, anew=asked.overwrite)
+                _ask(group, peers, asked)
             found = _judged(asked, chosen, members, lacking) if peers.is_first else None
             result: EvaluatedModels = peers.word_of_first(found)
     return result
 
 
 @contextmanager
-def _held(members: Sequence[Member], peers: Peers) -> Iterator[None]:
+def _questions_held(members: Sequence[Member], peers: Peers) -> Iterator[None]:
     """Keep other commands from asking the same questions meanwhile.
 
     Raises
@@ -191,19 +191,16 @@ def _held(members: Sequence[Member], peers: Peers) -> Iterator[None]:
     with ExitStack() as stack:
         for each in members if peers.is_first else ():
             stack.callback(each.parts.forget)
-            try:
-                stack.enter_context(sole_use(RunDirectory(path=each.parts.above), part=1, parts=1))
-            except ConfigError as error:
-                who = str(error).partition("; wait")[0]
-                raise ConfigError(f"{who}; wait for it to end: it asks the same") from error
+            otherwise = "wait for it to end: it asks the same"
+            stack.enter_context(sole_use_of(each.parts.above, otherwise=otherwise))
         yield
 
 
-def _ask(group: Sequence[Member], peers: Peers, asked: _Asked, *, anew: bool) -> None:
+def _ask(group: Sequence[Member], peers: Peers, asked: _Asked) -> None:
     """Ask the models of a group for the parts that are missing; the first rank joins the parts."""
     if peers.is_first:
         for each in group:
-            each.parts.begin(anew=anew)
+            each.parts.begin(anew=asked.overwrite)
     missing = peers.word_of_first([each.parts.missing() for each in group])
     wanted: dict[int, list[str]] = {}
     for each, numbers in zip(group, missing, strict=True):
@@ -223,10 +220,15 @@ def _ask_parts(
     first = group[0]
     cut, config = first.parts.cut, first.trained.config
     share = list(wanted)[peers.world.share(len(wanted))]
-    sizes = {number: _length(cut.rows(number)) for number in wanted}
+    sizes = {number: cut.tiles_of(number) for number in wanted}
     there = cut.tiles - sum(sizes.values())
     names = [each.name for each in group]
-    asked.observer.on_begin(names, sum(sizes[number] for number in share), there=there)
+    asked.observer.on_begin(
+        names,
+        sum(sizes[number] for number in share),
+        there=there,
+        asked=in_words(first.question),
+    )
     tiles = first.loader(asked.work)
     told = parts_told(
         {each.name: ask_of(each.trained, peers.device, tta=each.question.tta) for each in group},
@@ -246,8 +248,23 @@ def _ask_parts(
             peers.most(0)  # one that has ended is noticed here, and none waits for long
 
 
-def _length(rows: slice) -> int:
-    return int(rows.stop - rows.start)
+def in_words(question: Question) -> str:
+    """Return which tiles are asked for, and how.
+
+    >>> in_words(Question(part="validation", tta="d4"))
+    'validation part, 8 views of each tile'
+    >>> in_words(Question(part="all", on="data/SOUTH", shortcut="test"))
+    'all tiles of SOUTH, with the shortcut of test'
+    """
+    said = "all tiles" if question.part == "all" else f"{question.part} part"
+    if question.on is not None:
+        said += f" of {absolute(question.on).name}"
+    if question.where:
+        said += f" where {question.where}"
+    if question.shortcut != "none":
+        said += f", with the shortcut of {question.shortcut}"
+    views = len(VIEWS[question.tta])
+    return said if views == 1 else f"{said}, {views} views of each tile"
 
 
 def _join(member: Member) -> None:

@@ -5,10 +5,10 @@
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import ConfigError, SlideError
 from wsi_pipeline.evaluate.by_slide import (
     class_numbers,
+    class_stems,
     of_rows,
     probabilities_of,
     rows_of_slides,
@@ -24,6 +25,7 @@ from wsi_pipeline.evaluate.heat import MapFrame, SlideHeat, colours, map_frames,
 from wsi_pipeline.evaluate.heat_config import HeatConfig
 from wsi_pipeline.evaluate.heat_geojson import write_heat_geojson
 from wsi_pipeline.evaluate.heat_tiff import write_heat_tiff
+from wsi_pipeline.evaluate.observer import SlidesTold
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.geometry import Boxes
@@ -35,9 +37,6 @@ from wsi_pipeline.slides.names import safe_names
 from wsi_pipeline.stages.slide_picture import Ground, SlidePlace, ground_of, place_of
 
 FOOTPRINT = ("x", "y", "width", "height")
-
-Told: TypeAlias = Callable[[int, int], None]
-"""Is told how many slides of how many are done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ def heat_maps(
     predictions: str | Path,
     *,
     config: HeatConfig | None = None,
-    told: Told = lambda _done, _of: None,
+    told: SlidesTold = lambda _done, _of: None,
 ) -> Mapped:
     """Draw maps of the slides of stored predictions, in ``RUN/models/NAME/heatmaps/WHAT/SLIDE.*``.
 
@@ -137,7 +136,7 @@ def _draw(
         ground = ground_of(drawing.run, place, side_px=drawing.config.side_px)
         drawing.notes.extend([] if ground.note is None else [f"{slide_id}: {ground.note}"])
     shares = probabilities_of(own)
-    for number in chosen:
+    for number, stem in class_stems(name, own.classes, chosen).items():
         heat = SlideHeat(
             slide_id=slide_id,
             class_name=own.classes[number],
@@ -147,7 +146,6 @@ def _draw(
             labelled=own.targets >= 0,
             is_class=own.targets == number,
         )
-        stem = name if len(chosen) == 1 else f"{name}-{safe_names(own.classes)[heat.class_name]}"
         yield from _files(drawing, heat, place, ground, stem)
 
 

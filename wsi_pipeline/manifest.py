@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from wsi_pipeline.config import did_you_mean
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import absolute, seekable
+from wsi_pipeline.tables import opened_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +99,7 @@ def _files(run_path: str | Path) -> dict[str, Path]:
 
 
 def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    with pq.ParquetFile(seekable(path)) as file:
+    with opened_table(path) as file:
         names = file.schema_arrow.names
         chosen = None if columns is None else [name for name in columns if name in names]
         return file.read(columns=chosen).replace_schema_metadata(None)
@@ -258,12 +259,13 @@ def columns_in(where: Where | None, known: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"where: no column {', '.join(unknown)} in the manifest{did_you_mean(unknown[0], known)}; "
-            f"there are {_first_of(known)}"
+            f"there are {first_of(known)}"
         )
     return names
 
 
-def _first_of(names: Sequence[str]) -> str:
+def first_of(names: Sequence[str]) -> str:
+    """Return the first of many names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
@@ -300,7 +302,7 @@ def manifest_types(run_path: str | Path) -> dict[str, pa.DataType]:
         There is no such run.
     """
     files = _files(run_path)
-    with pq.ParquetFile(seekable(next(iter(files.values())))) as file:
+    with opened_table(next(iter(files.values()))) as file:
         return {field.name: field.type for field in file.schema_arrow}
 
 

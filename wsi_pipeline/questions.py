@@ -5,6 +5,7 @@ Nothing is written. ``evaluation`` asks them; sweeps and maps make theirs of the
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,20 +14,22 @@ from wsi_pipeline.augment.shortcut import Shortcut
 from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asked_tiles import AskedTiles, asked_tiles, inputs_of
-from wsi_pipeline.evaluate.asking import ask_of as ask_of_network
 from wsi_pipeline.evaluate.asking import weights_digest
 from wsi_pipeline.evaluate.judging import Said
 from wsi_pipeline.evaluate.part_files import PartFiles, cut_of
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.evaluate.question import Question, condition_of, key_of, prediction_files
 from wsi_pipeline.evaluate.stored import notes_of, validation_logits
+from wsi_pipeline.evaluate.tta import views_asked
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.loader.world import World
-from wsi_pipeline.manifest import columns_in, holds_words, manifest_columns
+from wsi_pipeline.manifest import manifest_columns
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
+from wsi_pipeline.train.learner import PRECISIONS
 from wsi_pipeline.train.looking import Ask
 from wsi_pipeline.train.model_directory import model_directory
 from wsi_pipeline.train.shortcuts import shortcut_on
+from wsi_pipeline.train.task import Task
 from wsi_pipeline.training import Trained, load_network
 
 
@@ -225,39 +228,15 @@ def together_asked(members: Sequence[Member]) -> list[list[Member]]:
 
 
 def ask_of(trained: Trained, device: torch.device, *, tta: str = "none") -> Ask:
-    """Return what gives a network's logits of images, in the precision of its training."""
-    return ask_of_network(
-        trained.network, config=trained.config, classes=trained.classes, device=device, tta=tta
-    )
+    """Return what gives a network's logits of images, in the precision of its training.
 
-
-def tiles_asked(
-    run: str | Path, trained: Trained, work: WorkConfig, *, condition: str
-) -> TileLoader:
-    """Return the labelled tiles of a run in order, with targets, made as they were in training.
-
-    Raises
-    ------
-    ConfigError
-        A column is missing, no tile is left, or a label is no class of the network.
+    Parameters
+    ----------
+    trained
+        Its network is moved to the device.
+    tta
+        A word of ``tta.VIEWS``.
     """
     config = trained.config
-    known = manifest_columns(run)
-    if config.target not in known:
-        raise ConfigError(
-            f"{run}: no tile has a {config.target}, which this network has learnt; label the run first "
-            "(wsi-pipeline label)"
-        )
-    columns_in(condition, known)
-    asked_tiles(run, config=config, classes=trained.classes, condition=condition)
-    return TileLoader(
-        run,
-        where=condition,
-        target=config.target,
-        classes=trained.classes if holds_words(run, config.target) else (),
-        weight=config.weight,
-        shuffle=False,
-        threads=work.threads,
-        cache=work.cache,
-        **inputs_of(config),
-    )
+    task = Task(config.loss, trained.classes, autocast=PRECISIONS[config.precision])
+    return views_asked(partial(task.logits, trained.network.to(device)), tta)

@@ -40,8 +40,7 @@ from wsi_pipeline.loader.world import World
 from wsi_pipeline.questions import ask_of
 from wsi_pipeline.report.sweep_figure import sweep_figure
 from wsi_pipeline.schema import SCHEMA_VERSION
-from wsi_pipeline.stages.lease import sole_use
-from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.lease import sole_use_of
 from wsi_pipeline.sweep_plan import SweepCandidate, SweepWanted, asked_together, sweep_candidate
 from wsi_pipeline.tables import read_table, write_pieces, write_table
 from wsi_pipeline.train.config import WorkConfig
@@ -167,7 +166,7 @@ def _ask(
     )
     parts = PartFiles(
         above=first.files.parts,
-        key=key_of([each.asked for each in group], said_of(levels), torch.__version__),
+        key=key_of([(each.name, each.asked) for each in group], said_of(levels), torch.__version__),
         cut=sweep_cut(len(first.tiles), first.trained.config.batch_size),
     )
     one_pass = SweepPass(
@@ -217,7 +216,7 @@ def _held(parts: PartFiles, peers: Peers) -> Iterator[None]:
         yield
         return
     try:
-        with sole_use(RunDirectory(path=parts.above), part=1, parts=1):
+        with sole_use_of(parts.above, otherwise="wait for it, or sweep other tiles meanwhile"):
             yield
     finally:
         parts.forget()

@@ -1,7 +1,7 @@
 """Parquet tables, written whole and read back against their schema."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wsi_pipeline.errors import PipelineError
 from wsi_pipeline.files import published
 from wsi_pipeline.remote import seekable
 from wsi_pipeline.schema import Column, arrow_schema
+
+
+class TableError(PipelineError, pa.ArrowInvalid):
+    """A table is damaged, or none: it has to be put back, or made again (exit 1)."""
 
 
 def table_of(columns: tuple[Column, ...], values: Mapping[str, Any]) -> pa.Table:
@@ -116,9 +121,39 @@ def write_pieces(
 
 
 def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a table as it was written, its metadata with it; of a local file only the columns are read."""
-    with pq.ParquetFile(seekable(path)) as file:
+    """Return a table as it was written, its metadata with it; of a local file only the columns are read.
+
+    Raises
+    ------
+    TableError
+        The file is damaged, or no table.
+    """
+    with opened_table(path) as file:
         return file.read(columns=None if columns is None else list(columns))
+
+
+@contextmanager
+def opened_table(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a table to read parts of it.
+
+    Raises
+    ------
+    TableError
+        The file is damaged, or no table, as soon as that is found.
+    """
+    try:
+        with pq.ParquetFile(seekable(path)) as file:
+            yield file
+    except TableError:
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the file
+        said, *_ = str(error).splitlines() or [type(error).__name__]
+        raise TableError(
+            f"{path}: cannot be read as a Parquet table ({said}); put the file back, or remove it and make "
+            "it again"
+        ) from error
 
 
 def table_metadata(table: pa.Table) -> dict[str, str]:

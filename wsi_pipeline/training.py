@@ -8,7 +8,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,7 @@ import torch
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import absolute
-from wsi_pipeline.stages.lease import sole_use
-from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.stages.lease import sole_use_of
 from wsi_pipeline.train.checkpoint import read_checkpoint
 from wsi_pipeline.train.config import TrainConfig, WorkConfig, train_configs
 from wsi_pipeline.train.loop import Job
@@ -104,7 +103,7 @@ def train(
     work = work or WorkConfig()
     directory = model_directory(run, name)
     parts = parts_of(run, config, work)
-    with together(work.device) as peers, _held(directory, peers) as held, repeatable(work):
+    with together(work.device) as peers, _model_held(directory, peers) as held, repeatable(work):
         if peers.is_first:
             _begin(directory, config, parts, overwrite=overwrite)
         if peers.word_of_first(_is_over(directory)):
@@ -220,17 +219,13 @@ def repeatable(work: WorkConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _held(directory: ModelDirectory, peers: Peers) -> Iterator[Callable[[], None]]:
+def _model_held(directory: ModelDirectory, peers: Peers) -> Iterator[Callable[[], None]]:
     """Keep other commands from training the same model meanwhile; give what looks whether they do."""
     if not peers.is_first:
         yield lambda: None
         return
-    with ExitStack() as stack:
-        try:
-            held = stack.enter_context(sole_use(RunDirectory(path=directory.path), part=1, parts=1))
-        except ConfigError as error:
-            who = str(error).partition("; wait")[0]
-            raise ConfigError(f"{who}; wait for it to end, or take another --name") from error
+    otherwise = "wait for it to end, or take another --name"
+    with sole_use_of(directory.path, otherwise=otherwise) as held:
         yield held.check
 
 

@@ -13,6 +13,7 @@ from wsi_pipeline.augment.shortcut_config import ShortcutConfig
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig
 from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
 from wsi_pipeline.evaluate.study_config import ExperimentConfig, StudyConfig
 from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, DRAW_COLUMNS, SWEEP_COLUMNS
@@ -97,6 +98,14 @@ def config_page() -> str:
         + "\n### study: experiments\n\n"
         + "Each of `experiments` is a section of these.\n\n"
         + _settings(ExperimentConfig)
+        + "\n## Heat maps\n\n"
+        + "Settings of `wsi_pipeline.heat_maps.heat_maps` ([how to](../how-to/heat-maps.md)). Flags of\n"
+        + "`evaluate` give `kinds` and `slides`, the others are given from Python.\n\n"
+        + _settings(HeatConfig)
+        + "\n### Class activation maps\n\n"
+        + "Settings of `wsi_pipeline.activation_maps.explain`. Flags of `evaluate` give `method` and\n"
+        + "`slides`, the others are given from Python.\n\n"
+        + _settings(CamConfig)
     )
 
 

@@ -18,6 +18,16 @@ from wsi_pipeline.config import TileConfig
 from wsi_pipeline.slides.drawn import draw_slide, write_pyramid
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread in this process: networks of tests are too small for more."""
+    torch = pytest.importorskip("torch", reason="needs the extra train")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     """Four small slides; tests copy what they damage."""

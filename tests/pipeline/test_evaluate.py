@@ -1,7 +1,6 @@
 """A trained network asked for tiles of a part: what it says, what is written, what is refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,9 @@ from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.train.model_directory import model_directory  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = WorkConfig(device="cpu", threads=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

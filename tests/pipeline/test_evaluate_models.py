@@ -1,7 +1,6 @@
 """Several networks as one, tiles without labels, and views: what is written and what is said."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,9 @@ from wsi_pipeline.evaluation import Question, evaluate, evaluate_models  # noqa:
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = WorkConfig(device="cpu", threads=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

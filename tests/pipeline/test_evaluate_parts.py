@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -24,16 +24,10 @@ from wsi_pipeline.stages.run_directory import RunDirectory  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = WorkConfig(device="cpu", threads=1)
 TILES, BATCH = 39, 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +67,14 @@ class Watching(SilentAskObserver):
         self.parts = 0
         self._ends_after = ends_after
 
-    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+    def on_begin(
+        self,
+        models: Sequence[str],
+        tiles: int,
+        *,
+        there: int,
+        asked: str = "",  # noqa: ARG002
+    ) -> None:
         self.passes.append((tuple(models), tiles, there))
 
     def on_tiles(self, count: int) -> None:  # noqa: ARG002

@@ -1,6 +1,5 @@
 """Real labelled tiles: every method learns on them; what the recipe of workflows/pcam is worth."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ TILES = REPOSITORY.parent / "shared" / "pcam" / "pcam.parquet"
 RECIPE = REPOSITORY / "workflows" / "pcam" / "train.yaml"
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.slow,
     pytest.mark.skipif(not TILES.exists(), reason="needs ../shared/pcam/pcam.parquet"),
 ]
@@ -55,14 +55,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "sgd": {"optimise.optimiser": "sgd", "optimise.lr": 0.05},
     "bfloat16": {"precision": "bf16"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from tests.invented_predictions import (
     write_sweep,
 )
 from tests.pipeline.runs import environment
-from wsi_pipeline.evaluate.asymmetry import confusions, shifts
+from wsi_pipeline.evaluate.asymmetry import shifts_from_learnt
+from wsi_pipeline.evaluate.confusion import confusions
 from wsi_pipeline.stages.report import report_run
 from wsi_pipeline.tables import write_table
 
@@ -102,7 +103,7 @@ def test_the_rare_class_has_its_shift_on_the_page(run: Path) -> None:
     write_evaluation(run, TILES, Asked())
     html = section(html_of(run))
     rows = table(html, "net on test: shift of the logits")
-    moved = shifts(invented(Invented(seed=77)), invented(TILES), replicates=9)
+    moved = shifts_from_learnt(invented(Invented(seed=77)), invented(TILES), replicates=9)
     assert [row[0] for row in rows[1:]] == ["benign", "cancer &lt;b&gt;"]
     for row, each in zip(rows[1:], moved, strict=True):
         assert row[3].startswith(f"{each.shift:.2f} (")

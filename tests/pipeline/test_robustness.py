@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.train.model_directory import model_directory  # noqa: E402
 from wsi_pipeline.training import load_network, train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = WorkConfig(device="cpu", threads=1)
 SWEEPS = ["box_blur:2,5", "sharpen:0.5", "noise:10"]
 BOTH: tuple[Place, ...] = ("source", "input")
@@ -51,14 +53,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "shrunk": {"shrink": 2, "model__image_px": 16},
 }
 """All the ways from a tile to an image that there are."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -85,9 +79,9 @@ class Told(SilentAskObserver):
         self.done: list[int] = []
         self._most = most
 
-    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int, asked: str = "") -> None:
         self.there = there
-        del models, tiles
+        del models, tiles, asked
 
     def on_tiles(self, count: int) -> None:
         self.done.append(count)

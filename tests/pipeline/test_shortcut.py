@@ -1,7 +1,7 @@
 """A training whose tiles carry a shortcut: the same tiles whoever looks, and turned round in the test."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from wsi_pipeline.train.parts import parts_of  # noqa: E402
 from wsi_pipeline.train.shortcuts import shortcut_on  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = WorkConfig(device="cpu", threads=1)
 SHORTCUT = {
     "kind": "cutout",
@@ -33,14 +35,6 @@ SHORTCUT = {
     "test": {"cancer": 1},
     "color": [1, 2, 3],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

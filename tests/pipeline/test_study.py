@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from wsi_pipeline.errors import ConfigError, OutputError, TrainError  # noqa: E4
 from wsi_pipeline.evaluate.study_config import StudyConfig, study_config, work_of  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.study import StudyOutcome, planned, study  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ARMS: dict[str, Any] = {"plain": {}, "sd": {"loss.decoupling": 0.01}}
 ELSEWHERE: dict[str, Any] = {"elsewhere": {"kind": "external"}}
@@ -57,14 +58,6 @@ def asked(experiments: dict[str, Any] | None = None, **changes: Any) -> dict[str
 def carried_out(run: Path, config: StudyConfig, out: Path, **more: Any) -> StudyOutcome:  # noqa: ANN401
     other = str(run.parent / "OTHER")
     return study(run, config, out=out, externals=[other], work=work_of(config, {}), **more)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def two_runs(folder: Path) -> Path:

@@ -1,6 +1,5 @@
 """The study of the workflows on cohorts: two centres of the demo, pictures as whole images, real tiles."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,11 @@ from wsi_pipeline.evaluate.study_config import study_config, work_of  # noqa: E4
 from wsi_pipeline.stages.import_tiles import ImportConfig, import_tiles  # noqa: E402
 from wsi_pipeline.study import study  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WORKFLOWS = REPOSITORY / "workflows"
 STUDY = WORKFLOWS / "spectral_decoupling"
 TILES = REPOSITORY.parent / "shared" / "pcam" / "pcam.parquet"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def done(ended: Ended) -> None:

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,18 +35,12 @@ from wsi_pipeline.train.observer import SilentTrainObserver  # noqa: E402
 from wsi_pipeline.train.peers import Peers  # noqa: E402
 from wsi_pipeline.training import TrainOutcome, load_network, plan, train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Change: TypeAlias = Callable[[pd.DataFrame], Iterable[str | None]]
 """Rows of a manifest to the new words of a column; None in its place removes the column."""
 
 TIMES = ["seconds", "tiles_per_s", "stall_share"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

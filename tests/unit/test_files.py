@@ -31,6 +31,19 @@ def test_what_is_published_is_there_whole_and_alone(
     assert names_in(folder) == ["a.bin"]
 
 
+def test_the_bytes_are_on_the_disk_before_the_name_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = []
+
+    def synchronised(handle: int) -> None:
+        there.append((os.fstat(handle).st_size, (tmp_path / "a").exists()))
+
+    monkeypatch.setattr(os, "fsync", synchronised)
+    publish_bytes(tmp_path / "a", b"whole")
+    assert there == [(5, False)]
+
+
 def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
     publish_bytes(tmp_path / "c/0/0/a", b"x")
     assert (tmp_path / "c/0/0/a").read_bytes() == b"x"

@@ -56,8 +56,8 @@ class _Lines:
         self._tiles = self._done = 0
         self._began_s = 0.0
 
-    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
-        self._named, self._tiles, self._done = _named(models), tiles, 0
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int, asked: str = "") -> None:
+        self._named, self._tiles, self._done = _named(models, asked), tiles, 0
         self._began_s = self._clock()
         if there:
             self._say(f"{self._named}: goes on after {there} tiles, {tiles} are left")
@@ -80,10 +80,10 @@ class _Bars:
         self._bars = bars
         self._task = bars.add_task("", total=None, detail="", visible=False)
 
-    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int, asked: str = "") -> None:
         self._bars.remove_task(self._task)
         detail = f"{there} were there before" if there else ""
-        self._task = self._bars.add_task(_named(models), total=tiles, detail=detail)
+        self._task = self._bars.add_task(_named(models, asked), total=tiles, detail=detail)
 
     def on_tiles(self, count: int) -> None:
         self._bars.update(self._task, advance=count)
@@ -93,11 +93,11 @@ class _Bars:
         self._bars.update(self._task, detail=detail)
 
 
-def _named(models: Sequence[str]) -> str:
-    """Return names in few words.
+def _named(models: Sequence[str], asked: str) -> str:
+    """Return names, and what they are asked, in few words.
 
-    >>> _named(["sd-0"]), _named(["sd-0", "sd-1", "sd-2", "sd-3", "sd-4"])
-    ('sd-0', 'sd-0, sd-1, sd-2 and 2 more')
+    >>> _named(["sd-0"], "test part"), _named(["sd-0", "sd-1", "sd-2", "sd-3", "sd-4"], "")
+    ('sd-0, test part', 'sd-0, sd-1, sd-2 and 2 more')
     """
     more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
-    return ", ".join(models[:_NAMED]) + more
+    return ", ".join(models[:_NAMED]) + more + (f", {asked}" if asked else "")

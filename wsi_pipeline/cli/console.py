@@ -127,6 +127,15 @@ class _Bars:
         self._bars.update(self._slides, completed=self._ended, detail=detail)
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "slide"), counted(2, "slide")
+    ('1 slide', '2 slides')
+    """
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def megabytes(size_bytes: float) -> str:
     """Return a size as people read it.
 

@@ -76,7 +76,7 @@ def evaluate(
     tta: TTA = "none",
     ensemble: ENSEMBLE = None,
     sweep: evaluate_sweep.SWEEP = None,
-    apply_at: evaluate_sweep.APPLY_AT = "source",
+    apply_at: evaluate_sweep.APPLY_AT = None,
     keep_logits: evaluate_sweep.KEEP_LOGITS = False,
     device: options.DEVICE = None,
     workers: options.DECODERS = None,
@@ -102,6 +102,10 @@ def evaluate(
 
     console.set_up_logging(quiet=quiet, verbose=verbose)
     drawn = maps.MapFlags(heat_maps=heat_maps, cam=cam, collage=collage, slides=slides)
+    drawn.check()
+    if not sweep:
+        evaluate_sweep.refuse_without_sweep(apply_at, keep_logits=keep_logits)
+    options.refuse_own_run(run, [on] if on else [], flag="on")
     question = Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut)
     work = make_config(WorkConfig, options.given(device=device, workers=workers))
     swept: Mapping[str, Any] = {}
@@ -121,9 +125,9 @@ def evaluate(
         )
         if not drawn.any:
             if json and swept:
-                from wsi_pipeline.cli import console
-
                 console.print_json(swept)
+            elif swept and not quiet:
+                console.say(f"next: wsi-pipeline report {run}")
             return
     _ask_and_show(
         run,
@@ -153,7 +157,7 @@ def _ask_and_show(
     quiet: bool,
 ) -> None:
     """Ask the models, draw what was asked for, and print both; the first rank of several does the talking."""
-    from wsi_pipeline.cli import evaluate_scores
+    from wsi_pipeline.cli import console, evaluate_scores
     from wsi_pipeline.cli.ask_progress import ask_progress
     from wsi_pipeline.evaluation import evaluate_models
     from wsi_pipeline.loader.world import this_world
@@ -176,4 +180,8 @@ def _ask_and_show(
     if is_first:
         done = maps.draw_maps(run, found, drawn, question=question, work=work, quiet=quiet or json)
         evaluate_scores.show(found, done, swept, json=json, quiet=quiet)
-        maps.show_maps(done, json=json, quiet=quiet)
+        left_out = maps.show_maps(done, json=json, quiet=quiet)
+        if not (json or quiet):
+            console.say(f"next: wsi-pipeline report {run}")
+        if left_out:
+            raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig
     from wsi_pipeline.evaluation import EvaluatedModels, Question
     from wsi_pipeline.train.config import WorkConfig
 
@@ -51,7 +52,44 @@ class MapFlags:
     @property
     def any(self) -> bool:
         """Whether there is something to draw."""
-        return bool(self.heat_maps or self.cam or self.collage)
+        return self.heat_maps is not None or self.cam is not None or self.collage
+
+    def heat_config(self) -> "HeatConfig":
+        """Return which maps are drawn."""
+        from wsi_pipeline.config import make_config
+        from wsi_pipeline.evaluate.heat_config import HeatConfig
+
+        return make_config(HeatConfig, {"kinds": self.heat_maps, "slides": self.slides})
+
+    def cam_config(self) -> "CamConfig":
+        """Return which activation maps are made."""
+        from wsi_pipeline.config import make_config
+        from wsi_pipeline.evaluate.heat_config import CamConfig
+
+        return make_config(CamConfig, {"method": self.cam, "slides": self.slides})
+
+    def check(self) -> None:
+        """Refuse what cannot be drawn, before any tile is asked for.
+
+        Raises
+        ------
+        ConfigError
+            A word is unknown, or slides are named and nothing is drawn of them.
+        """
+        from wsi_pipeline.errors import ConfigError
+
+        try:
+            if self.heat_maps is not None:
+                self.heat_config()
+            if self.cam is not None:
+                self.cam_config()
+        except ConfigError as error:
+            raise ConfigError(f"heat-maps: {error}") from error
+        if self.slides is not None and self.heat_maps is None and self.cam is None:
+            raise ConfigError(
+                "slides: expected together with --heat-maps or --cam, got it alone; leave it out, or choose "
+                "the tiles that are asked for with --where"
+            )
 
 
 def draw_maps(
@@ -79,7 +117,7 @@ def draw_maps(
     dict
         By model what was written, for JSON and ``show_maps``; empty where nothing was asked for.
     """
-    if not (flags.heat_maps or flags.cam or flags.collage):
+    if not flags.any:
         return {}
     done = {}
     for each in (*found.members, *([] if found.ensemble is None else [found.ensemble])):
@@ -90,35 +128,29 @@ def draw_maps(
     return done
 
 
-def show_maps(done: Mapping[str, Any], *, json: bool, quiet: bool) -> None:
-    """Print what was written, and leave with 1 where a slide was left out.
-
-    Raises
-    ------
-    typer.Exit
-        A slide was left out.
-    """
+def show_maps(done: Mapping[str, Any], *, json: bool, quiet: bool) -> bool:
+    """Print what was written; whether a slide was left out."""
     from wsi_pipeline.cli import console
 
     failed = False
     for made in done.values():
-        for what in ("heat_maps", "cams"):
-            failed |= _show_one(made.get(what), quiet=quiet or json)
+        for what, name in (("heat_maps", "heat maps"), ("cams", "activation maps")):
+            failed |= _show_one(name, made.get(what), quiet=quiet or json)
         if "collage" in made and not (quiet or json):
             console.say(f"surest hits and misses: {made['collage']}")
-    if failed:
-        raise typer.Exit(1)
+    return failed
 
 
-def _show_one(made: Mapping[str, Any] | None, *, quiet: bool) -> bool:
+def _show_one(what: str, made: Mapping[str, Any] | None, *, quiet: bool) -> bool:
     """Print what was written of slides; whether any was left out."""
     from wsi_pipeline.cli import console
 
     if made is None:
         return False
     if not quiet:
-        count = sum(map(len, made["files"].values()))
-        console.say(f"{count} files of {len(made['files'])} slides: {made['folder']}")
+        files = console.counted(sum(map(len, made["files"].values())), "file")
+        slides = console.counted(len(made["files"]), "slide")
+        console.say(f"{what}: {files} of {slides} in {made['folder']}")
         for text in made["notes"]:
             console.complain(f"note: {text}")
     for slide_id, why in made["left_out"].items():
@@ -127,14 +159,11 @@ def _show_one(made: Mapping[str, Any] | None, *, quiet: bool) -> bool:
 
 
 def _painted(run: Path, predictions: Path, flags: MapFlags, *, quiet: bool) -> dict[str, Any]:
-    from wsi_pipeline.config import make_config
-    from wsi_pipeline.evaluate.heat_config import HeatConfig
-
     made: dict[str, Any] = {}
     if flags.heat_maps is not None:
         from wsi_pipeline.heat_maps import heat_maps
 
-        config = make_config(HeatConfig, {"kinds": flags.heat_maps, "slides": flags.slides})
+        config = flags.heat_config()
         with _progress("heat maps", quiet=quiet) as told:
             mapped = heat_maps(run, predictions, config=config, told=told)
         made["heat_maps"] = _said(mapped.folder, mapped.files, mapped.left_out, mapped.notes)
@@ -155,13 +184,11 @@ def _explained(
     quiet: bool,
 ) -> dict[str, Any]:
     from wsi_pipeline.activation_maps import explain
-    from wsi_pipeline.config import make_config
-    from wsi_pipeline.evaluate.heat_config import CamConfig
 
-    config = make_config(CamConfig, {"method": flags.cam, "slides": flags.slides})
+    config = flags.cam_config()
     with _progress(f"{flags.cam}", quiet=quiet) as told:
         found = explain(run, model=model, question=question, config=config, work=work, told=told)
-    notes = (f"{flags.cam} at the layer {found.layer}", *found.notes)
+    notes = (f"{model}: {flags.cam} at the layer {found.layer}", *found.notes)
     return _said(found.folder, found.files, {}, notes)
 
 

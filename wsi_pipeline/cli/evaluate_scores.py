@@ -92,8 +92,13 @@ def _rows(table: "pa.Table", **wanted: str) -> list[dict[str, Any]]:
 
 
 def _counts(table: "pa.Table") -> str:
+    from wsi_pipeline.cli import console
+
     row = next(row for row in _rows(table, unit="tile", by="all") if row["tiles"] is not None)
-    return f"{row['tiles']} labelled tiles of {row['slides']} slides and {row['patients']} patients"
+    tiles, slides, patients = (
+        console.counted(row[f"{each}s"], each) for each in ("tile", "slide", "patient")
+    )
+    return f"{tiles} with a label, of {slides} and {patients}"
 
 
 def _remarks(table: "pa.Table") -> list[str]:
@@ -131,9 +136,13 @@ def _with_interval(found: Mapping[str, Any], name: str) -> str:
 
 
 def _place(found: "Evaluated") -> str:
+    from wsi_pipeline.cli import console
+
     epoch = "" if found.epoch is None else f", weights of epoch {found.epoch + 1} counted from 1"
     there = ", there already (--overwrite asks again)" if found.was_there else ""
-    return f"{found.model}{epoch}: {found.tiles} tiles in {found.predictions}{there}"
+    tiles = console.counted(found.tiles, "tile")
+    scores = f"; every score in {found.predictions.stem}.scores.parquet" if found.table else ""
+    return f"{found.model}{epoch}: {tiles} in {found.predictions}{there}{scores}"
 
 
 def _cell(value: object) -> str:

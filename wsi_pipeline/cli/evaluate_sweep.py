@@ -1,7 +1,6 @@
 """``wsi-pipeline evaluate --sweep``: networks along graded changes of their tiles."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -23,10 +22,11 @@ SWEEP = Annotated[
     ),
 ]
 APPLY_AT = Annotated[
-    Literal["source", "input", "both"],
+    Literal["source", "input", "both"] | None,
     typer.Option(
         "--apply-at",
         help="What --sweep changes: the stored tile at its full size, or the image of the network's size.",
+        show_default="source",
     ),
 ]
 KEEP_LOGITS = Annotated[
@@ -44,7 +44,7 @@ def evaluate_sweep(
     question: "Question",
     *,
     sweeps: list[str],
-    apply_at: Literal["source", "input", "both"],
+    apply_at: Literal["source", "input", "both"] | None,
     keep_logits: bool,
     ensemble: str | None,
     work: "WorkConfig",
@@ -60,22 +60,12 @@ def evaluate_sweep(
         It is asked in views of tiles, of tiles with a shortcut, or of networks as one.
     """
     from wsi_pipeline.cli.ask_progress import ask_progress
-    from wsi_pipeline.errors import ConfigError
     from wsi_pipeline.evaluate.shift_config import PLACES
     from wsi_pipeline.loader.world import this_world
     from wsi_pipeline.robustness import sweep
     from wsi_pipeline.train.peers import PeerError
 
-    if question.tta != "none" or question.shortcut != "none":
-        raise ConfigError(
-            f"sweep: expected plain tiles, got tta {question.tta} and shortcut {question.shortcut}; "
-            "leave them out"
-        )
-    if ensemble is not None:
-        raise ConfigError(
-            f"ensemble: expected none with --sweep, which draws repeats as a mean and its spread, got "
-            f"{ensemble}; leave it out"
-        )
+    _refuse_what_is_not_swept(question, ensemble)
     is_first = this_world().rank == 0
     try:
         with ask_progress(quiet=quiet or not is_first) as observer:
@@ -83,7 +73,7 @@ def evaluate_sweep(
                 run,
                 model=models,
                 sweeps=sweeps,
-                apply_at=PLACES if apply_at == "both" else apply_at,
+                apply_at=PLACES if apply_at == "both" else apply_at or "source",
                 part=question.part,
                 on=question.on,
                 where=question.where,
@@ -97,13 +87,53 @@ def evaluate_sweep(
     return _show(found, quiet=quiet or json) if is_first else {}
 
 
+def refuse_without_sweep(
+    apply_at: Literal["source", "input", "both"] | None, *, keep_logits: bool
+) -> None:
+    """Refuse flags that say something of a sweep where there is none.
+
+    Raises
+    ------
+    ConfigError
+        One is given.
+    """
+    from wsi_pipeline.errors import ConfigError
+
+    for flag, is_given in (("apply-at", apply_at is not None), ("keep-logits", keep_logits)):
+        if is_given:
+            raise ConfigError(
+                f"{flag}: expected together with --sweep, got it alone; add a sweep, such as "
+                f"--sweep box_blur, or leave --{flag} out"
+            )
+
+
+def _refuse_what_is_not_swept(question: "Question", ensemble: str | None) -> None:
+    from wsi_pipeline.errors import ConfigError
+
+    if question.tta != "none":
+        raise ConfigError(
+            f"sweep: expected one view of each tile, got --tta {question.tta}; leave --tta out, or leave "
+            "--sweep out to ask the views of tiles as they are"
+        )
+    if question.shortcut != "none":
+        raise ConfigError(
+            f"sweep: expected tiles without a shortcut, got --shortcut {question.shortcut}; leave --shortcut "
+            "out, or leave --sweep out to ask tiles that carry it as they are"
+        )
+    if ensemble is not None:
+        raise ConfigError(
+            f"sweep: expected models one by one, got --ensemble {ensemble}; leave --ensemble out: repeats "
+            "(--model NAME) are drawn as their mean and its spread; or leave --sweep out to ask them as one"
+        )
+
+
 def _show(found: "Swept", *, quiet: bool) -> dict[str, Any]:
     from wsi_pipeline.cli import console
     from wsi_pipeline.tables import read_table
 
     curves = read_table(found.curves).to_pylist()
     if not quiet:
-        _say(curves, found.figures)
+        _say(curves, found)
     for text in found.notes:
         console.complain(f"note: {text}")
     return {
@@ -114,7 +144,7 @@ def _show(found: "Swept", *, quiet: bool) -> dict[str, Any]:
     }
 
 
-def _say(curves: list[dict[str, Any]], figures: tuple[Path, ...]) -> None:
+def _say(curves: list[dict[str, Any]], found: "Swept") -> None:
     from wsi_pipeline.cli import console
 
     by_level: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -129,7 +159,8 @@ def _say(curves: list[dict[str, Any]], figures: tuple[Path, ...]) -> None:
             for place, scores in by_level.items()
         ],
     )
-    for figure in figures:
+    console.say(f"every score at {console.counted(len(by_level), 'level')}: {found.curves}")
+    for figure in found.figures:
         console.say(f"drawn: {figure}")
 
 

@@ -1,5 +1,6 @@
 """Flags that several commands share, and how values reach a configuration."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,25 @@ VERBOSE = Annotated[bool, typer.Option("--verbose", "-v", help="Say more while w
 def given(**flags: object) -> dict[str, object]:
     """Return the flags that were given."""
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def refuse_own_run(run: str, others: Iterable[str], *, flag: str) -> None:
+    """Refuse a run that is given as another one and is the same.
+
+    Raises
+    ------
+    ConfigError
+        It is.
+    """
+    from wsi_pipeline.errors import ConfigError
+    from wsi_pipeline.remote import absolute
+
+    for each in others:
+        if absolute(each) == absolute(run):
+            raise ConfigError(
+                f"{flag}: expected another run, got {each} itself; its own tiles need no --{flag}, leave it "
+                "out"
+            )
 
 
 def needs_extra(name: str, *modules: str) -> None:

@@ -94,6 +94,7 @@ def study(
     options.needs_extra("train", "torch", "timm")
     flags = options.given(repeats=repeats)
     asked = chosen(study_config({**read_yaml(file), **flags}, file.parent), only or [])
+    options.refuse_own_run(run, external or [], flag="external")
     work = work_of(asked, options.given(device=device))
     share = make_config(RunConfig, options.given(part=part)).part_of
     console.set_up_logging(quiet=quiet, verbose=verbose)
@@ -144,9 +145,12 @@ def _show_plan(
         console.print_table(names, rows)
         left = [unit for unit in units if unit.model in own and unit.state != "done"]
         steps = sum(unit.steps for unit in left if unit.state in ("to do", "begun"))
+        mine = console.counted(len(own), "network")
+        if parts > 1:
+            mine = f"part {part} of {parts}: {len(own)} of {console.counted(len(units), 'network')}"
         console.say(
-            f"{len(own)} of {len(units)} networks are this part's, {len(left)} of them not done; at most "
-            f"{steps:,} steps of training; nothing was written (--dry-run)"
+            f"{mine}, {len(left)} not done; at most {steps:,} steps of training; nothing was written "
+            "(--dry-run)"
         )
 
 
@@ -169,8 +173,9 @@ def _show(found: "StudyOutcome", *, json: bool, quiet: bool) -> None:
             console.say(f"{each.experiment}: {each.text}")
         if found.missing:
             console.say(
-                f"{len(found.done)} networks are done, {len(found.missing)} are not, such as "
+                f"{console.counted(len(found.done), 'network')} done, {len(found.missing)} not, such as "
                 f"{found.missing[0]}; whoever finds all of them done writes tables, figures and page"
             )
         else:
-            console.say(f"all of it on one page: {found.out / 'study.html'}")
+            console.say(f"every score with its mean and spread: {found.out / 'table2.csv'}")
+            console.say(f"all of it on one page, for a browser: {found.out / 'study.html'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsi_pipeline.cli import options
-from wsi_pipeline.cli.train_repeats import train_repeats
+from wsi_pipeline.cli.train_repeats import ENDS, train_repeats, what_next
 
 if TYPE_CHECKING:
     from wsi_pipeline.train.config import TrainConfig, WorkConfig
@@ -214,12 +214,12 @@ def _train(
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error
     if is_first:
-        _show(outcome, json=json, quiet=quiet)
+        _show(outcome, run, name, json=json, quiet=quiet)
     if outcome.ended == "stopped":
         raise typer.Exit(130)
 
 
-def _show(outcome: "TrainOutcome", *, json: bool, quiet: bool) -> None:
+def _show(outcome: "TrainOutcome", run: str, name: str, *, json: bool, quiet: bool) -> None:
     from wsi_pipeline.cli import console
 
     best = {
@@ -230,11 +230,11 @@ def _show(outcome: "TrainOutcome", *, json: bool, quiet: bool) -> None:
     if json:
         console.print_json({"model": str(outcome.directory.path), "ended": outcome.ended, **best})
     elif not quiet:
-        words = {"done": "trained", "already": "was trained before", "stopped": "stopped"}
         console.say(
-            f"{outcome.directory.path} {words[outcome.ended]}: lowest validation loss "
+            f"{outcome.directory.path} {ENDS[outcome.ended]}: lowest validation loss "
             f"{outcome.best_loss:.4f} in epoch {outcome.best_epoch + 1}, counted from 1"
         )
+        console.say(what_next(run, name, stopped=outcome.ended == "stopped"))
 
 
 def _show_plan(plan: "TrainPlan", *, json: bool, quiet: bool) -> None:

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+ENDS = {"done": "trained", "already": "was trained before", "stopped": "stopped"}
+"""What became of a training, in words."""
+
 if TYPE_CHECKING:
     from wsi_pipeline.train.config import TrainConfig, WorkConfig
     from wsi_pipeline.tuning import RepeatsOutcome
@@ -41,12 +44,12 @@ def train_repeats(  # one parameter a flag of train
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error
     if is_first:
-        _show(outcome, json=json, quiet=quiet)
+        _show(outcome, run, name, json=json, quiet=quiet)
     if outcome.outcomes[-1].ended == "stopped":
         raise typer.Exit(130)
 
 
-def _show(outcome: "RepeatsOutcome", *, json: bool, quiet: bool) -> None:
+def _show(outcome: "RepeatsOutcome", run: str, name: str, *, json: bool, quiet: bool) -> None:
     from dataclasses import asdict
 
     from wsi_pipeline.cli import console
@@ -73,3 +76,23 @@ def _show(outcome: "RepeatsOutcome", *, json: bool, quiet: bool) -> None:
             for each in outcome.spreads
         ]
         console.print_table(("validation", "mean", "standard deviation", "repeats"), rows)
+        for words, names in _by_end(outcome).items():
+            console.say(
+                f"{words}: {', '.join(names)} in {outcome.outcomes[0].directory.path.parent}"
+            )
+        console.say(what_next(run, name, stopped=outcome.outcomes[-1].ended == "stopped"))
+
+
+def _by_end(outcome: "RepeatsOutcome") -> dict[str, list[str]]:
+    """Return the names of models by what became of them."""
+    found: dict[str, list[str]] = {}
+    for each in outcome.outcomes:
+        found.setdefault(ENDS[each.ended], []).append(each.directory.path.name)
+    return found
+
+
+def what_next(run: str, name: str, *, stopped: bool) -> str:
+    """Return what is to be done after a training, in a line."""
+    if stopped:
+        return "next: the same command goes on"
+    return f"next: wsi-pipeline evaluate {run} --model {name}"

@@ -17,12 +17,10 @@ from wsi_pipeline.loader.source import CHECKSUM
 from wsi_pipeline.manifest import manifest_types
 from wsi_pipeline.schema import SLIDE_WORDS
 from wsi_pipeline.train.config import TrainConfig
-from wsi_pipeline.train.prediction_table import SHORTCUT, answer_columns, words_of
+from wsi_pipeline.train.prediction_table import NO_TARGET, SHORTCUT, answer_columns, words_of
 
 PLACES = ("x", "y", "width", "height")
 """Columns of the manifest that say where a tile is, in level-0 pixels."""
-
-NO_TARGET = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +140,8 @@ def _targets(run: str | Path, rows: Rows, name: str, classes: tuple[str, ...]) -
         return targets
     has = column.values != NO_WORD if column.words is not None else ~np.isnan(column.values)
     labels = replace(column, values=column.values[has])
+    _refuse_unknown(run, labels, name, classes)
     if column.words is None:
-        _refuse_unknown(run, labels, name, classes)
         targets[has] = labels.values
     else:
         learnt = target_of(name, labels, classes)
@@ -152,21 +150,24 @@ def _targets(run: str | Path, rows: Rows, name: str, classes: tuple[str, ...]) -
 
 
 def _refuse_unknown(run: str | Path, labels: Column, name: str, classes: tuple[str, ...]) -> None:
-    """Refuse numbers that are no class of the network.
+    """Refuse numbers and words that are no class of the network.
 
     Raises
     ------
     ConfigError
         One is not, or the network has learnt words.
     """
-    known = np.arange(len(classes))
-    if labels.values.size and (
-        classes != tuple(map(str, known)) or not np.isin(labels.values, known).all()
-    ):
+    learnt: tuple[str, ...] = classes
+    if labels.words is not None:
+        found = list(labels.words)
+    else:
+        found = [f"{each:g}" for each in np.unique(labels.values).tolist()]
+        numbers = tuple(map(str, range(len(classes))))
+        learnt = classes if classes == numbers else ()  # words may look like numbers
+    if labels.values.size and (unknown := [each for each in found if each not in learnt]):
         raise ConfigError(
             f"{run}: expected {', '.join(classes)} as {name}, which this network has learnt, got "
-            f"{', '.join(f'{each:g}' for each in np.unique(labels.values)[:5].tolist())}; label the run "
-            "alike, or leave those tiles out with where"
+            f"{', '.join(unknown[:5])}; label the run alike, or leave those tiles out with where"
         )
 
 

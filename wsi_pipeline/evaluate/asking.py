@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -12,34 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.evaluate.part_files import Cut, stretches
-from wsi_pipeline.evaluate.tta import views_asked
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.train.config import TrainConfig
-from wsi_pipeline.train.learner import PRECISIONS
 from wsi_pipeline.train.looking import Ask, one_pass
 from wsi_pipeline.train.model import Network
-from wsi_pipeline.train.task import Task
-
-
-def ask_of(
-    network: Network,
-    *,
-    config: TrainConfig,
-    classes: Sequence[str],
-    device: torch.device,
-    tta: str = "none",
-) -> Ask:
-    """Return what gives a network's logits of images, in the precision of its training.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode; it is moved to the device.
-    tta
-        A word of ``tta.VIEWS``.
-    """
-    task = Task(config.loss, classes, autocast=PRECISIONS[config.precision])
-    return views_asked(partial(task.logits, network.to(device)), tta)
 
 
 def weights_digest(network: Network) -> str:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.predictions import Predictions
-from wsi_pipeline.train.metrics import judged
+from wsi_pipeline.slides.names import safe_names
+from wsi_pipeline.train.metrics import Judged, judged
 
 _NAMED = 8  # slides in a message
 
@@ -37,14 +38,18 @@ def of_rows(found: Predictions, rows: NDArray[np.int64]) -> Predictions:
 
 def probabilities_of(found: Predictions) -> NDArray[np.float64]:
     """Return the probability of every class, ``(tiles, classes)``, of tiles without a label too."""
-    return np.exp(-np.logaddexp(0.0, -odds_of(found)))
+    return _judged_by_nobody(found).probabilities
 
 
 def odds_of(found: Predictions) -> NDArray[np.float64]:
     """Return the logarithm of the odds of every class, ``(tiles, classes)``: 1 and almost 1 differ."""
-    tiles = len(found)
-    nobody, all_count = np.zeros(tiles, np.int64), np.ones(tiles)
-    return judged(found.logits, nobody, all_count, classes=found.classes).odds
+    return _judged_by_nobody(found).odds
+
+
+def _judged_by_nobody(found: Predictions) -> Judged:
+    """Return every tile with weight 1, and with the first class in place of its label."""
+    label, weight = np.zeros(len(found), np.int64), np.ones(len(found))
+    return judged(found.logits, label, weight, classes=found.classes)
 
 
 def class_numbers(found: Predictions, asked: Sequence[str] | None) -> list[int]:
@@ -62,3 +67,15 @@ def class_numbers(found: Predictions, asked: Sequence[str] | None) -> list[int]:
             f"classes: expected some of {', '.join(found.classes)}, got {', '.join(lost)}"
         )
     return [found.classes.index(name) for name in asked]
+
+
+def class_stems(stem: str, classes: Sequence[str], numbers: Sequence[int]) -> dict[int, str]:
+    """Return what the files of each class are called; a single class needs no name.
+
+    >>> class_stems("s1", ("benign", "cancer"), [1]), class_stems("s1", ("a", "b", "c"), [0, 2])
+    ({1: 's1'}, {0: 's1-a', 2: 's1-c'})
+    """
+    if len(numbers) == 1:
+        return {numbers[0]: stem}
+    safe = safe_names(classes)
+    return {number: f"{stem}-{safe[classes[number]]}" for number in numbers}

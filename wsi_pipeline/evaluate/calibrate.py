@@ -4,12 +4,12 @@ A temperature above 1 makes a network less sure of itself, one below 1 surer; ra
 neither the area under the curve nor the likeliest class changes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from wsi_pipeline.train.metrics import Floats, Judged, log_losses, odds_of
+from wsi_pipeline.train.metrics import Judged, log_losses, odds_of
 
 BOUNDS = (0.01, 100.0)
 """Between which a temperature is looked for."""
@@ -53,19 +53,7 @@ def fit_temperature(tiles: Judged) -> Temperature | None:
 
 def tempered(tiles: Judged, temperature: float) -> Judged:
     """Return the tiles with logits divided by a temperature; see ``judged`` for what else they are."""
-    return Judged(
-        odds=_tempered(tiles, temperature),
-        chosen=tiles.chosen,
-        targets=tiles.targets,
-        weights=tiles.weights,
-        classes=tiles.classes,
-    )
-
-
-def _tempered(tiles: Judged, temperature: float) -> Floats:
     if tiles.is_binary:
-        return tiles.odds / temperature
-    logs = -np.logaddexp(
-        0.0, -tiles.odds
-    )  # of probabilities: logits but for a constant of each tile
-    return odds_of(logs / temperature)
+        return replace(tiles, odds=tiles.odds / temperature)
+    logits = tiles.log_probabilities  # but for a constant of each tile
+    return replace(tiles, odds=odds_of(logits / temperature))

@@ -9,12 +9,11 @@ several slides, can be compared. Grad-CAM's ReLU is for the eye and is left to w
 
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
-from matplotlib import colormaps
 from torch import nn
 
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.evaluate.heat import colours
 from wsi_pipeline.geometry import Rgb
 
 Method: TypeAlias = Literal["gradcam", "hirescam"]
@@ -111,8 +110,7 @@ def feature_layer(network: nn.Module, images: torch.Tensor) -> str:
 
 def cam_colours() -> Rgb:
     """Return the colours of 0 to the largest value, dark to light, ``(1, 256, 3)``."""
-    table: Rgb = np.asarray(colormaps[_COLOURS](np.arange(256), bytes=True))[None, :, :3]
-    return table
+    return colours(_COLOURS)
 
 
 def _noting(name: str, seen: list[tuple[str, torch.Size]]) -> Any:  # noqa: ANN401  torch's hook

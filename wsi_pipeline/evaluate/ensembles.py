@@ -50,6 +50,8 @@ def chosen_models(run: str | Path, asked: Sequence[str], *, ensemble: str | None
         There is no such model, or the ensemble would have the name of one.
     """
     there = trained_models(run)
+    if not there and not exists(absolute(run)):
+        raise ConfigError(f"{absolute(run)}: expected a run, there is nothing; correct the path")
     names = tuple(dict.fromkeys(name for each in asked for name in _meant(run, each, there)))
     if ensemble is None:
         repeats = [repeat_of(name) for name in names]

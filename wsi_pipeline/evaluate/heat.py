@@ -165,9 +165,9 @@ def from_bytes(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.where(codes == NOT_COVERED, np.float32(np.nan), values)
 
 
-def colours() -> Rgb:
-    """Return the colours of 0 to 1, blue over yellow at 0.5 to red, ``(1, 256, 3)``."""
-    table: Rgb = np.asarray(colormaps[_COLOURS](np.arange(256), bytes=True))[None, :, :3]
+def colours(name: str = _COLOURS) -> Rgb:
+    """Return the colours of 0 to 1 by matplotlib's name, ``(1, 256, 3)``: blue over yellow at 0.5 to red."""
+    table: Rgb = np.asarray(colormaps[name](np.arange(256), bytes=True))[None, :, :3]
     return table
 
 

@@ -24,7 +24,7 @@ _Words: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class HeatConfig(Config):
-    """Which files are written of each slide."""
+    """Which files are written of each slide; flags of ``evaluate`` give ``kinds`` and ``slides``."""
 
     kinds: Annotated[tuple[MapKind, ...], BeforeValidator(_words)] = Field(
         ("png", "ome-tiff", "geojson"),
@@ -68,7 +68,7 @@ class HeatConfig(Config):
 
 
 class CamConfig(Config):
-    """Which class activation maps are made."""
+    """Which class activation maps are made; flags of ``evaluate`` give ``method`` and ``slides``."""
 
     method: Literal["gradcam", "hirescam"] = Field(
         "hirescam",

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asymmetry import Shift, shifts
+from wsi_pipeline.evaluate.asymmetry import LogitShift, shifts_from_learnt
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.files import exists
 from wsi_pipeline.manifest import manifest_columns, read_manifest
@@ -75,7 +75,7 @@ def shift_rows(predictions: Path) -> list[dict[str, Any]]:
     if not exists(model / "logits" / "train.parquet") or not found.weights.any():
         return []
     learnt = learnt_tiles(model, found.classes, _patients(model.parent.parent))
-    return [] if learnt is None else [_row(each) for each in shifts(learnt, found)]
+    return [] if learnt is None else [_row(each) for each in shifts_from_learnt(learnt, found)]
 
 
 def _patients(run: Path) -> dict[str, str]:
@@ -90,7 +90,7 @@ def _patients(run: Path) -> dict[str, str]:
     return {str(row["slide_id"]): str(row["patient_id"]) for row in rows}
 
 
-def _row(shift: Shift) -> dict[str, Any]:
+def _row(shift: LogitShift) -> dict[str, Any]:
     return {
         "class": shift.name,
         "logit": shift.logit,

@@ -1,7 +1,7 @@
 """Scores of tiles, slides or patients at stated cut-offs, as they are and in every draw of patients."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from wsi_pipeline.evaluate.calibrate import Temperature, fit_temperature, temper
 from wsi_pipeline.evaluate.cutoff import best_cutoff, chosen_at
 from wsi_pipeline.evaluate.ranking import Area, precision_area, ranked, roc_area
 from wsi_pipeline.evaluate.tally import (
-    confusions,
+    confusion_counts,
     count_scores,
     counted,
     loss_scores,
@@ -68,7 +68,7 @@ def measures_of(classes: tuple[str, ...], validation: Units | None) -> Iterator[
     two = len(classes) == 2
     tiles = _with_cutoffs(Measure(unit="tile", aggregate=None, cutoffs={}), validation, two=two)
     temperature = None if validation is None else fit_temperature(validation.judged)
-    yield Measure(unit="tile", aggregate=None, cutoffs=tiles.cutoffs, temperature=temperature)
+    yield replace(tiles, temperature=temperature)
     for unit in ("slide", "patient"):
         for how in AGGREGATES if two else OF_MANY_CLASSES:
             if how == "share" and two:
@@ -76,6 +76,12 @@ def measures_of(classes: tuple[str, ...], validation: Units | None) -> Iterator[
             else:
                 plain = Measure(unit=unit, aggregate=how, cutoffs={})
                 yield _with_cutoffs(plain, validation, two=two)
+
+
+def tiles_at_half(classes: tuple[str, ...]) -> Measure:
+    """Return scores of tiles at 0.5, of more than two classes by the likeliest; nothing need be settled."""
+    plain = Measure(unit="tile", aggregate=None, cutoffs={})
+    return _with_cutoffs(plain, None, two=len(classes) == 2)
 
 
 def _shares(
@@ -86,13 +92,7 @@ def _shares(
         plain = Measure(unit=unit, aggregate="share", cutoffs={}, tile_cutoff=cutoff, ranks_at=name)
         own = _with_cutoffs(plain, validation, two=True).cutoffs
         if name in own:
-            yield Measure(
-                unit=unit,
-                aggregate="share",
-                cutoffs={name: own[name]},
-                tile_cutoff=cutoff,
-                ranks_at=name,
-            )
+            yield replace(plain, cutoffs={name: own[name]})
 
 
 def _with_cutoffs(measure: Measure, validation: Units | None, *, two: bool) -> Measure:
@@ -100,13 +100,7 @@ def _with_cutoffs(measure: Measure, validation: Units | None, *, two: bool) -> M
     if two and validation is not None:
         best = best_cutoff(measure.of(validation).judged)
         cutoffs |= {} if best is None else {VALIDATION: best}
-    return Measure(
-        unit=measure.unit,
-        aggregate=measure.aggregate,
-        cutoffs=cutoffs,
-        tile_cutoff=measure.tile_cutoff,
-        ranks_at=measure.ranks_at,
-    )
+    return replace(measure, cutoffs=cutoffs)
 
 
 def values_of(units: Units, measure: Measure, codes: Ints, *, groups: int) -> dict[Key, Floats]:
@@ -189,7 +183,7 @@ def statistic_of(units: Units, measure: Measure, *, draws: int) -> tuple[Statist
 
 
 def _confusions(tiles: Judged, measure: Measure, codes: Ints, groups: int) -> dict[str, Floats]:
-    count = partial(confusions, tiles, codes=codes, groups=groups)
+    count = partial(confusion_counts, tiles, codes=codes, groups=groups)
     return {
         name: count(tiles.chosen if cutoff in (None, 0.0) else chosen_at(tiles, cutoff))
         for name, cutoff in measure.cutoffs.items()

@@ -21,12 +21,11 @@ from wsi_pipeline.evaluate.bootstrap import (
     replicated,
 )
 from wsi_pipeline.evaluate.holders import holders, holders_of
-from wsi_pipeline.evaluate.measures import Measure, statistic_of, values_of
-from wsi_pipeline.evaluate.paired import NOT_ALIKE, in_order, tiles_digest
-from wsi_pipeline.evaluate.predictions import Predictions
+from wsi_pipeline.evaluate.measures import statistic_of, tiles_at_half, values_of
+from wsi_pipeline.evaluate.predictions import Predictions, in_order, tiles_digest
 from wsi_pipeline.evaluate.scores import units_of
 from wsi_pipeline.randomness import generator
-from wsi_pipeline.train.metrics import Floats
+from wsi_pipeline.train.metrics import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +68,7 @@ def drawn_of_units(
 ) -> Drawn:
     """Return the same of tiles in order of slide and number; ``tiles`` is their digest."""
     classes = units.judged.classes
-    name = "0.5" if len(classes) == 2 else "none"
-    measure = Measure(unit="tile", aggregate=None, cutoffs={name: 0.0 if name == "0.5" else None})
+    measure = tiles_at_half(classes)
     once = np.zeros(len(units.slides), np.int64)
     values = values_of(units, measure, once, groups=1)
     statistic, patients = statistic_of(units, measure, draws=replicates)
@@ -129,7 +127,7 @@ def over_repeats(
     ConfigError
         There are none, or they are of other tiles.
     """
-    _check_alike([*ours, *reference])
+    check_alike([*ours, *reference])
     first = ours[0]
     others: list[Drawn | None] = [*reference] or [None] * len(ours)
     pairs = list(zip(ours, others, strict=True))
@@ -157,11 +155,21 @@ def over_repeats(
     return {key: one(key) for key in keys}
 
 
-def _check_alike(known: Sequence[Drawn]) -> None:
+def check_alike(known: Sequence[Drawn]) -> None:
+    """Refuse networks that were asked of different tiles.
+
+    Raises
+    ------
+    ConfigError
+        They are of other tiles, labels or classes, or there are none.
+    """
     if not known:
         raise ConfigError("repeats: expected predictions of one or more, got none")
     if len({(each.classes, each.tiles) for each in known}) > 1:
-        raise ConfigError(NOT_ALIKE)
+        raise ConfigError(
+            "two networks can be compared on the same labelled tiles only; evaluate both on the same part, "
+            "with the same condition"
+        )
 
 
 def by_score(found: Mapping[Key, Repeated], classes: Sequence[str]) -> dict[str, Interval]:
@@ -176,7 +184,7 @@ def by_score(found: Mapping[Key, Repeated], classes: Sequence[str]) -> dict[str,
 def nested_interval(
     values: Floats,
     drawn: Floats,
-    picked: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]",
+    picked: Ints,
     *,
     patients: int,
     effective: float,

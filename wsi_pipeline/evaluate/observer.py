@@ -1,13 +1,16 @@
 """Who looks on while a network is asked."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+SlidesTold: TypeAlias = Callable[[int, int], None]
+"""Is told how many slides of how many are done."""
 
 
 class AskObserver(Protocol):
     """Told how far the asking is, by the first rank of several, of its own share."""
 
-    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int, asked: str = "") -> None:
         """Take note of a pass: which models are asked, of how many tiles, and how many were answered before.
 
         Parameters
@@ -16,6 +19,8 @@ class AskObserver(Protocol):
             That this process answers, those of an earlier one not among them.
         there
             Of all processes, answered by an earlier command.
+        asked
+            Which tiles, and how, in words.
         """
         ...
 
@@ -27,7 +32,7 @@ class AskObserver(Protocol):
 class SilentAskObserver:
     """Does nothing."""
 
-    def on_begin(self, models: Sequence[str], tiles: int, *, there: int) -> None:
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int, asked: str = "") -> None:
         """Do nothing."""
 
     def on_tiles(self, count: int) -> None:

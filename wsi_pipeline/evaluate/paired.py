@@ -4,7 +4,6 @@ Repeats say whether a way of training is better for whatever seed, on these pati
 whether a network is better for whatever patients. docs/concepts/statistics.md says when which is asked.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -15,31 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.bootstrap import (
-    LEVEL,
-    REPLICATES,
-    Interval,
-    Key,
-    interval_of,
-    replicated,
-)
-from wsi_pipeline.evaluate.holders import holders, holders_of
-from wsi_pipeline.evaluate.measures import Measure, statistic_of, values_of
+from wsi_pipeline.evaluate.bootstrap import LEVEL, REPLICATES, Interval, Key, interval_of
+from wsi_pipeline.evaluate.nested import check_alike, drawn_of
 from wsi_pipeline.evaluate.predictions import Predictions
-from wsi_pipeline.evaluate.scores import units_of
 from wsi_pipeline.train.metrics import Floats
-
-NOT_ALIKE = (
-    "two networks can be compared on the same labelled tiles only; evaluate both on the same part, with the "
-    "same condition"
-)
 
 MOST_PAIRS = 20
 """Pairs of which every pattern of signs is tried: a million."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Significance:
     """What a test says."""
 
     p: float | None
@@ -59,11 +44,11 @@ class Paired:
     """Of the mean difference over seeds, by Student's t."""
     effect: float | None
     """Cohen's d of paired differences: their mean over their standard deviation."""
-    t: Verdict
+    t: Significance
     """Student's paired test; assumes differences to be normal."""
-    sign_flip: Verdict
+    sign_flip: Significance
     """Every pattern of signs of the differences; assumes only that they are symmetric if there is none."""
-    wilcoxon: Verdict
+    wilcoxon: Significance
     """The same of their ranks; a difference of 0 is left out."""
 
 
@@ -109,20 +94,20 @@ def _spread(a: Floats, b: Floats) -> float:
     return 0.0 if np.ptp(differences) <= rounding else float(differences.std(ddof=1))
 
 
-def _student(differences: Floats, spread: float) -> Verdict:
+def _student(differences: Floats, spread: float) -> Significance:
     if not spread:
-        return Verdict(p=None, least=0.0, note="all differences are equal")
+        return Significance(p=None, least=0.0, note="all differences are equal")
     n = len(differences)
     t = differences.mean() / (spread / np.sqrt(n))
-    return Verdict(p=float(2 * stats.t.sf(abs(t), n - 1)), least=0.0)
+    return Significance(p=float(2 * stats.t.sf(abs(t), n - 1)), least=0.0)
 
 
-def _sign_flip(values: Floats) -> Verdict:
+def _sign_flip(values: Floats) -> Significance:
     """Return how many patterns of signs make the sum as large as it is, or larger, either way."""
     n = len(values)
     if not 0 < n <= MOST_PAIRS:
         why = "no pair differs" if n == 0 else f"more than {MOST_PAIRS} pairs: take Student's test"
-        return Verdict(p=None, least=1.0 if n == 0 else 0.0, note=why)
+        return Significance(p=None, least=1.0 if n == 0 else 0.0, note=why)
     least = 2 / 2**n
     signs = np.array(list(product((1.0, -1.0), repeat=min(n, 10))))
     sums = signs @ np.abs(values[:10])
@@ -130,10 +115,10 @@ def _sign_flip(values: Floats) -> Verdict:
         sums = np.concatenate([sums + value, sums - value])
     extreme = np.abs(sums) >= abs(values.sum()) - 1e-12 * np.abs(values).sum()
     note = f"with {n} pairs p cannot be below {least:.4g}" if least > 0.05 else ""
-    return Verdict(p=float(extreme.mean()), least=least, note=note)
+    return Significance(p=float(extreme.mean()), least=least, note=note)
 
 
-def unpaired(first: ArrayLike, second: ArrayLike) -> Verdict:
+def unpaired(first: ArrayLike, second: ArrayLike) -> Significance:
     """Compare scores whose seeds do not match: Mann and Whitney's test, exact without ties.
 
     Raises
@@ -149,7 +134,7 @@ def unpaired(first: ArrayLike, second: ArrayLike) -> Verdict:
     found = stats.mannwhitneyu(a, b, method="asymptotic" if tied else "exact")
     notes = [f"with {len(a)} and {len(b)} p cannot be below {least:.4g}"] if least > 0.05 else []
     notes += ["scores are tied: p is that of a normal distribution"] if tied else []
-    return Verdict(p=float(found.pvalue), least=min(least, 1.0), note="; ".join(notes))
+    return Significance(p=float(found.pvalue), least=min(least, 1.0), note="; ".join(notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,67 +161,25 @@ def differences(
     ConfigError
         They are of other tiles, labels, or classes.
     """
-    pair = [units_of(each) for each in aligned(first, second)]
-    name = "0.5" if len(first.classes) == 2 else "none"
-    measure = Measure(unit="tile", aggregate=None, cutoffs={name: 0.0 if name == "0.5" else None})
-    whole = np.zeros(len(pair[0].slides), np.int64)
-    ours, theirs = (values_of(each, measure, whole, groups=1) for each in pair)
-    drawn = []
-    for units in pair:
-        statistic, patients = statistic_of(units, measure, draws=replicates)
-        drawn.append(
-            replicated(statistic, patients=patients, replicates=replicates, seed=seed).values
-        )
-    held = holders(pair[0])
+    ours, theirs = (drawn_of(each, replicates=replicates, seed=seed) for each in (first, second))
+    check_alike([ours, theirs])
 
     def difference(key: Key) -> Difference:
-        of = holders_of(held, key[0], first.classes)
         interval = interval_of(
-            drawn[0][key] - drawn[1][key], len(held), effective=of.effective, level=level
+            ours.draws[key] - theirs.draws[key],
+            ours.patients,
+            effective=ours.effective[key],
+            level=level,
         )
-        return Difference(value=float(ours[key][0] - theirs[key][0]), interval=interval)
+        return Difference(value=ours.values[key] - theirs.values[key], interval=interval)
 
-    return {key: difference(key) for key in ours if not np.isnan(ours[key][0] - theirs[key][0])}
-
-
-def aligned(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
-    """Return the labelled tiles of both in the same order.
-
-    Raises
-    ------
-    ConfigError
-        They are of other tiles, labels, or classes.
-    """
-    pair = (in_order(first.labelled()), in_order(second.labelled()))
-    same = first.classes == second.classes and _said_of(pair[0]) == _said_of(pair[1])
-    if not same:
-        raise ConfigError(NOT_ALIKE)
-    return pair
-
-
-def in_order(whole: Predictions) -> Predictions:
-    """Return tiles by the name of their slide and their number."""
-    slides, tiles = whole.groups("slide_id").codes, whole.table.column("tile").to_numpy()
-    order = np.lexsort((tiles, slides))
-    return Predictions(table=whole.table.take(order), classes=whole.classes)
-
-
-def tiles_digest(whole: Predictions) -> str:
-    """Return 16 hexadecimal digits that change with a tile, its order, label or weight."""
-    names, numbers = _said_of(whole)
-    return hashlib.sha256(repr(names).encode() + numbers).hexdigest()[:16]
-
-
-def _said_of(whole: Predictions) -> tuple[tuple[str, ...], bytes]:
-    """Return which tiles there are, with label and weight: names of slides, and numbers as bytes."""
-    slides = whole.groups("slide_id")
-    tiles = np.asarray(whole.table.column("tile").to_numpy(), np.float64)
-    return slides.names, np.stack([slides.codes, tiles, whole.targets, whole.weights]).tobytes()
+    known = [key for key in ours.values if not np.isnan(ours.values[key] - theirs.values[key])]
+    return {key: difference(key) for key in known}
 
 
 def delong(
     first: ArrayLike, second: ArrayLike, positive: NDArray[np.bool_], patients: ArrayLike
-) -> tuple[float, Verdict]:
+) -> tuple[float, Significance]:
     """Compare two areas under the ROC curve on the same patients (DeLong, DeLong and Clarke-Pearson, 1988).
 
     It takes every number for an independent witness, which tiles of a patient are not: there the intervals of
@@ -276,9 +219,9 @@ def delong(
         float(np.var(ours - theirs, ddof=1)) / len(ours) for ours, theirs in zip(*pair, strict=True)
     )
     if variance == 0:
-        return difference, Verdict(p=None, least=0.0, note="both order the patients alike")
+        return difference, Significance(p=None, least=0.0, note="both order the patients alike")
     z = difference / np.sqrt(variance)
-    return difference, Verdict(p=float(2 * stats.norm.sf(abs(z))), least=0.0)
+    return difference, Significance(p=float(2 * stats.norm.sf(abs(z))), least=0.0)
 
 
 def _placements(values: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:

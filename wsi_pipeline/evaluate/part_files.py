@@ -56,6 +56,11 @@ class Cut:
         size = self.batches * self.batch_size
         return slice(number * size, min((number + 1) * size, self.tiles))
 
+    def tiles_of(self, number: int) -> int:
+        """Return how many tiles a part has."""
+        rows = self.rows(number)
+        return int(rows.stop - rows.start)
+
 
 def cut_of(tiles: int, batch_size: int) -> Cut:
     """Return how tiles are cut into parts of whole batches.
@@ -128,9 +133,8 @@ class PartFiles:
 
     def read_columns(self, number: int, names: Sequence[str]) -> dict[str, Floats]:
         """Return some columns of a part; of others nothing is read."""
-        rows = self.cut.rows(number)
-        table = read_table(self.path(number), columns=names)
-        return {name: _numbers(table.column(name), rows.stop - rows.start) for name in names}
+        table, tiles = read_table(self.path(number), columns=names), self.cut.tiles_of(number)
+        return {name: _numbers(table.column(name), tiles) for name in names}
 
     def whole(self, names: Sequence[str]) -> dict[str, Floats]:
         """Return some columns of all parts, one after another; memory holds these and one part."""

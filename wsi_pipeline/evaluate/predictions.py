@@ -1,5 +1,6 @@
 """What a network says of tiles, as a table: one row per tile, with who and where it is of."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class Predictions:
     def targets(self) -> NDArray[np.int64]:
         """Numbers of classes; -1 of a tile without a label."""
         given: Any = self.table.column("target")
-        return np.asarray(given.fill_null(-1).to_numpy(), np.int64)
+        return np.asarray(given.fill_null(prediction_table.NO_TARGET).to_numpy(), np.int64)
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -125,6 +126,21 @@ def differing(first: Predictions, second: Predictions, columns: Sequence[str]) -
         return column.cast(column.type.value_type) if is_words else column
 
     return tuple(name for name in columns if not values(first, name).equals(values(second, name)))
+
+
+def in_order(whole: Predictions) -> Predictions:
+    """Return tiles by the name of their slide and their number."""
+    slides, tiles = whole.groups("slide_id").codes, whole.table.column("tile").to_numpy()
+    order = np.lexsort((tiles, slides))
+    return Predictions(table=whole.table.take(order), classes=whole.classes)
+
+
+def tiles_digest(whole: Predictions) -> str:
+    """Return 16 hexadecimal digits that change with a tile, its order, label or weight."""
+    slides = whole.groups("slide_id")
+    tiles = np.asarray(whole.table.column("tile").to_numpy(), np.float64)
+    numbers = np.stack([slides.codes, tiles, whole.targets, whole.weights]).tobytes()
+    return hashlib.sha256(repr(slides.names).encode() + numbers).hexdigest()[:16]
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -44,7 +44,7 @@ class Question:
     @property
     def name(self) -> str:
         """The name of its files, without a suffix."""
-        words = [] if self.on is None else [_safe(absolute(self.on).name)]
+        words = [] if self.on is None else [run_word(self.on)]
         words.append(self.part)
         if self.shortcut != "none":
             words.append(f"shortcut_{self.shortcut}")
@@ -69,8 +69,16 @@ class Question:
         }
 
 
-def _safe(word: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", word)
+def run_word(run: str | Path) -> str:
+    """Return what another run is called in names of files: its folder's name, in signs that need no quotes.
+
+    Two runs may be called alike: ``PredictionFiles.refuse_other_run`` keeps them apart, where
+    ``slides.names.safe_names``, which knows all names beforehand, makes them differ.
+
+    >>> run_word("/data/north hospital (2)")
+    'north_hospital_2_'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", absolute(run).name)
 
 
 def condition_of(

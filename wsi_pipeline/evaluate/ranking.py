@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from wsi_pipeline.train.metrics import Floats, Ints
+from wsi_pipeline.train.weighted import shares
 
 Area: TypeAlias = Callable[[Floats], Floats]
 """Weights of patients, ``(draws, patients)``, to the area of each draw; NaN where it cannot be said."""
@@ -86,7 +87,7 @@ def pair_area(ranks: Ranks) -> Area:
 
     def area(draws: Floats) -> Floats:
         won = np.einsum("dp,dp->d", draws @ pairs, draws)
-        return _share(won, (draws @ ours) * (draws @ theirs))
+        return shares(won, (draws @ ours) * (draws @ theirs))
 
     return area
 
@@ -137,7 +138,7 @@ def tile_area(ranks: Ranks) -> Area:
 
     def area(draws: Floats) -> Floats:
         pairs = np.array([won(each) for each in draws])
-        return _share(pairs, (draws @ ours) * (draws @ theirs))
+        return shares(pairs, (draws @ ours) * (draws @ theirs))
 
     return area
 
@@ -190,7 +191,7 @@ def _stepped(ranks: Ranks, held: Ints, groups: Ints) -> Area:
         true = np.cumsum(ours, axis=0) - rest * ours
         reached = np.cumsum(every, axis=0) - rest * every
         np.divide(true, reached, out=true, where=reached > 0)  # else it is 0 already
-        return _share(np.einsum("sd,sd->d", ours, true), ours.sum(axis=0))
+        return shares(np.einsum("sd,sd->d", ours, true), ours.sum(axis=0))
 
     def area(draws: Floats) -> Floats:
         parts = -(-len(draws) * count // _AT_ONCE)
@@ -200,12 +201,7 @@ def _stepped(ranks: Ranks, held: Ints, groups: Ints) -> Area:
 
 
 def _once(ranks: Ranks) -> float:
+    """Return the exact average precision of all patients once; see ``metrics.average_precision``."""
     ours = np.bincount(ranks.steps, ranks.weights * ranks.positive)[::-1]
     every = np.bincount(ranks.steps, ranks.weights)[::-1]
     return float((ours * np.cumsum(ours) / np.cumsum(every)).sum() / ours.sum())
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    shares = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=shares, where=whole > 0)
-    return shares

@@ -49,7 +49,7 @@ _HEADLINE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Resampling:
     """How intervals are made."""
 
     replicates: int = REPLICATES
@@ -81,17 +81,17 @@ def score_table(
     level
         Of the intervals.
     """
-    asked = Asked(replicates=replicates, seed=seed, level=level)
+    resampling = Resampling(replicates=replicates, seed=seed, level=level)
     labelled = predictions.labelled()
     tiles = units_of(labelled)
     reference = None if validation is None else units_of(validation.labelled())
     rows: list[dict[str, Any]] = []
     for measure in measures_of(predictions.classes, reference):
         rows += _settled(measure)
-        rows += _measured(tiles, measure, asked, by="all", group="all")
+        rows += _measured(tiles, measure, resampling, by="all", group="all")
         for by in WITH_INTERVAL:
             for group, part in _parts(labelled, tiles, by):
-                rows += _measured(part, measure, asked, by=by, group=group)
+                rows += _measured(part, measure, resampling, by=by, group=group)
         if measure.unit == "tile":
             for by in WITHOUT_INTERVAL:
                 rows += _each(labelled, tiles, measure, by=by)
@@ -141,14 +141,14 @@ def _settled(measure: Measure) -> Iterator[dict[str, Any]]:
 
 
 def _measured(
-    tiles: Units, measure: Measure, asked: Asked, *, by: str, group: str
+    tiles: Units, measure: Measure, resampling: Resampling, *, by: str, group: str
 ) -> Iterator[dict[str, Any]]:
     """Yield the scores of some tiles, with intervals."""
     units = measure.of(tiles)
     one_group = np.zeros(len(units.slides), np.int64)
     values = values_of(units, measure, one_group, groups=1)
     counts, held = _counts(tiles, measure, units), holders(units)
-    drawn = _drawn(units, measure, asked, patients=len(held))
+    drawn = _drawn(units, measure, resampling, patients=len(held))
     for (score, cutoff), value in values.items():
         row = {
             **_names(measure, by=by, group=group),
@@ -156,25 +156,29 @@ def _measured(
             "cutoff": cutoff,
             "score": score,
             "value": _known(value[0]),
-            "level": asked.level,
+            "level": resampling.level,
         }
         notes = [row["note"]]
         if np.isnan(value[0]):
             notes.append(_lacking(units.judged, measure.unit, one_group, 1)[0])
-        elif asked.replicates:
+        elif resampling.replicates:
             draws = drawn.get((score, cutoff), np.zeros(0))
             of = holders_of(held, score, tiles.judged.classes)
-            interval = interval_of(draws, len(held), effective=of.effective, level=asked.level)
+            interval = interval_of(draws, len(held), effective=of.effective, level=resampling.level)
             row |= {"low": interval.low, "high": interval.high}
             notes += [interval.note, of.note if len(held) > 1 else ""]
         yield {**row, "note": "; ".join(note for note in notes if note)}
 
 
-def _drawn(units: Units, measure: Measure, asked: Asked, *, patients: int) -> Mapping[Key, Floats]:
-    if patients < 2 or not asked.replicates:
+def _drawn(
+    units: Units, measure: Measure, resampling: Resampling, *, patients: int
+) -> Mapping[Key, Floats]:
+    if patients < 2 or not resampling.replicates:
         return {}
-    statistic, _ = statistic_of(units, measure, draws=asked.replicates)
-    found = replicated(statistic, patients=patients, replicates=asked.replicates, seed=asked.seed)
+    statistic, _ = statistic_of(units, measure, draws=resampling.replicates)
+    found = replicated(
+        statistic, patients=patients, replicates=resampling.replicates, seed=resampling.seed
+    )
     return found.values
 
 

@@ -6,16 +6,9 @@ from typing import Literal, TypeAlias
 
 from wsi_pipeline.evaluate.study_config import SCORES
 from wsi_pipeline.evaluate.study_table import Against, Summary
+from wsi_pipeline.train.score_words import word_of
 
 Verdict: TypeAlias = Literal["for", "against", "open", "unsaid"]
-
-NAMES = {
-    "auroc": "AUROC",
-    "ece": "ECE",
-    "ece_after_temperature": "ECE after temperature",
-    "brier": "Brier score",
-}
-"""Scores that are not called by their own name."""
 
 _ALPHA = 0.05
 
@@ -40,15 +33,6 @@ class Asked:
     reference: str
     score: str
     control: str | None
-
-
-def word_of(score: str) -> str:
-    """Return how a score is called in text.
-
-    >>> word_of("auroc"), word_of("balanced_accuracy")
-    ('AUROC', 'balanced accuracy')
-    """
-    return NAMES.get(score, score.replace("_", " "))
 
 
 def answer(rows: Sequence[Summary], asked: Asked) -> Answer | None:

@@ -13,8 +13,7 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.aggregate import Units
 from wsi_pipeline.evaluate.asked_tiles import AskedTiles
 from wsi_pipeline.evaluate.nested import Drawn, drawn_of_units
-from wsi_pipeline.evaluate.paired import in_order, tiles_digest
-from wsi_pipeline.evaluate.predictions import Predictions
+from wsi_pipeline.evaluate.predictions import Predictions, in_order, tiles_digest
 from wsi_pipeline.evaluate.scores import units_of
 from wsi_pipeline.evaluate.sweep_columns import DRAW_COLUMNS
 from wsi_pipeline.tables import read_table, table_of

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from wsi_pipeline.evaluate.repeats import repeat_of
 from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS
 from wsi_pipeline.tables import table_of_rows
-from wsi_pipeline.train.metrics import Floats, judged, quantiles, scores_of
+from wsi_pipeline.train.metrics import Floats, judged, scores_of
+from wsi_pipeline.train.weighted import quantiles
 
 QUARTILES = (0.25, 0.5, 0.75)
 

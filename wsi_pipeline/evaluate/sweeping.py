@@ -152,9 +152,11 @@ class SweepPass:
         """
         missing = self.peers.word_of_first(_begun(parts) if self.peers.is_first else None)
         share = missing[self.peers.world.share(len(missing))]
-        tiles = {number: _length(parts.cut.rows(number)) for number in missing}
+        tiles = {number: parts.cut.tiles_of(number) for number in missing}
         there = parts.cut.tiles - sum(tiles.values())
-        self.observer.on_begin(list(self.asks), sum(tiles[number] for number in share), there=there)
+        count = sum(tiles[number] for number in share)
+        asked = f"{len(self.levels)} levels of each tile"
+        self.observer.on_begin(list(self.asks), count, there=there, asked=asked)
         with closing(self._parts(loader, share, parts.cut)) as made:
             for _ in range(-(-len(missing) // self.peers.world.ranks)):
                 if (part := next(made, None)) is not None:
@@ -198,7 +200,3 @@ def _begun(parts: PartFiles) -> list[int]:
     """Return the numbers of the parts that are not there, what others have left removed."""
     parts.begin()
     return parts.missing()
-
-
-def _length(rows: slice) -> int:
-    return int(rows.stop - rows.start)

@@ -19,12 +19,13 @@ from wsi_pipeline.train.metrics import (
     forecasts,
     log_losses,
 )
+from wsi_pipeline.train.weighted import shares
 
 POSITIVE = ("recall", "specificity", "precision", "f1")
 """Scores of one class against the others: of two classes those of the second, of more their mean too."""
 
 
-def confusions(tiles: Judged, chosen: Ints, codes: Ints, *, groups: int) -> Floats:
+def confusion_counts(tiles: Judged, chosen: Ints, codes: Ints, *, groups: int) -> Floats:
     """Return the weight of tiles by group, class and chosen class, ``(groups, classes, classes)``."""
     classes = len(tiles.classes)
     at = (codes * classes + tiles.targets) * classes + chosen
@@ -47,7 +48,7 @@ def count_scores(
     Parameters
     ----------
     confusion
-        See ``confusions``.
+        See ``confusion_counts``.
     classes
         Names; of two, the scores are those of the second.
     cutoff
@@ -61,7 +62,7 @@ def count_scores(
     true = np.trace(confusion, axis1=1, axis2=2)
     there = confusion.sum(axis=2) > 0
     found = {
-        "accuracy": _share(true, confusion.sum(axis=(1, 2))),
+        "accuracy": shares(true, confusion.sum(axis=(1, 2))),
         "balanced_accuracy": np.where(there.sum(axis=1) > 1, means["recall"], np.nan),
     }
     for name in POSITIVE:
@@ -88,10 +89,10 @@ def _of_classes(confusion: Floats) -> dict[str, Floats]:
     true = np.diagonal(confusion, axis1=1, axis2=2)
     own, said = confusion.sum(axis=2), confusion.sum(axis=1)
     return {
-        "recall": _share(true, own),
-        "specificity": _share(total - own - said + true, total - own),
-        "precision": _share(true, said),
-        "f1": _share(2 * true, own + said),
+        "recall": shares(true, own),
+        "specificity": shares(total - own - said + true, total - own),
+        "precision": shares(true, said),
+        "f1": shares(2 * true, own + said),
     }
 
 
@@ -121,9 +122,9 @@ def loss_scores(sums: Floats, *, after: str = "") -> dict[Key, Floats]:
     weights, forecast, true = np.split(bins, 3, axis=1)
     weight = weights.sum(axis=1)
     found = {
-        "log_loss": _share(log_loss, weight),
-        "brier": _share(brier, weight),
-        "ece": _share(np.abs(forecast - true).sum(axis=1), weight),
+        "log_loss": shares(log_loss, weight),
+        "brier": shares(brier, weight),
+        "ece": shares(np.abs(forecast - true).sum(axis=1), weight),
     }
     return {(f"{name}{after}", "none"): values for name, values in found.items()}
 
@@ -131,10 +132,10 @@ def loss_scores(sums: Floats, *, after: str = "") -> dict[Key, Floats]:
 def prevalences(sums: Floats, classes: Sequence[str]) -> dict[Key, Floats]:
     """Return the share of each class, of two that of the second: the average precision of chance."""
     held = sums[:, 3 * ECE_BINS + 2 :]
-    shares = _share(held, held.sum(axis=1)[:, None])
+    found = shares(held, held.sum(axis=1)[:, None])
     if len(classes) == 2:
-        return {("prevalence", "none"): shares[:, 1]}
-    return {(f"prevalence_{name}", "none"): shares[:, at] for at, name in enumerate(classes)}
+        return {("prevalence", "none"): found[:, 1]}
+    return {(f"prevalence_{name}", "none"): found[:, at] for at, name in enumerate(classes)}
 
 
 def counted(confusion: Floats, classes: Sequence[str], *, cutoff: str) -> Statistic:
@@ -158,11 +159,4 @@ def _mean(values: Floats, needed: NDArray[np.bool_] | None) -> Floats:
     if needed is not None:
         return np.asarray(values[:, needed].mean(axis=1))
     known = ~np.isnan(values)
-    return _share(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1).astype(np.float64))
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    whole = np.broadcast_to(whole, part.shape)
-    shares = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=shares, where=whole > 0)
-    return shares
+    return shares(np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1).astype(np.float64))

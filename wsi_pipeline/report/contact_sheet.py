@@ -5,9 +5,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wsi_pipeline.geometry import Rgb
+from wsi_pipeline.report.lettering import write_line
 
 SHEET_TILE_PX = 144
 _GAP_PX = 3
@@ -38,11 +39,7 @@ def draw_contact_sheet(tiles: Sequence[Rgb], *, caption: str) -> Rgb:
 
 def _caption(text: str, width: int) -> Rgb:
     image = Image.new("RGB", (width, _CAPTION_PX), "white")
-    draw = ImageDraw.Draw(image)
-    size_px = 17
-    while size_px > 8 and draw.textlength(text, ImageFont.load_default(size_px)) > width - 12:
-        size_px -= 1
-    draw.text((6, 6), text, fill="black", font=ImageFont.load_default(size_px))
+    write_line(ImageDraw.Draw(image), (6, 6), text, width=width - 12, size_px=15)
     return np.asarray(image)
 
 

@@ -1,15 +1,15 @@
 """A map of probabilities laid over its slide, with the scale that all of them share."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wsi_pipeline.geometry import WHITE, Mask, Rgb
 from wsi_pipeline.pixels import to_gray
+from wsi_pipeline.report.lettering import font, write_line
 from wsi_pipeline.report.overlay import draw_caption
 
 LEGEND_PX = 46
@@ -61,7 +61,7 @@ def draw_heat_picture(picture: HeatPicture, *, colours: Rgb, opacity: float) -> 
             cv2.drawContours(canvas, outlines, -1, colour, width, cv2.LINE_8)
     width = canvas.shape[1]
     caption = draw_caption(picture.caption, width, picture.um_per_px)
-    scale = _scale(min(_BAR_PX[0], width // 3), colours, opacity)
+    scale = _scale(min(_BAR_PX[0], -(-width // 3)), colours, opacity)
     return np.vstack([canvas, caption, _legend(picture, width, scale)])
 
 
@@ -90,20 +90,10 @@ def _legend(picture: HeatPicture, width: int, scale: Rgb) -> Rgb:
     high, across = scale.shape[:2]
     image.paste(Image.fromarray(scale), (_LEFT_PX, 6))
     draw.rectangle((_LEFT_PX, 6, _LEFT_PX + across - 1, 5 + high), outline="black")
-    font: Any = ImageFont.load_default(14)
     for share, anchor in ((0.0, "la"), (0.5, "ma"), (1.0, "ra")):
-        draw.text(
-            (_LEFT_PX + share * (across - 1), 8 + high), f"{share:g}", "black", font, anchor=anchor
-        )
+        at = (_LEFT_PX + share * (across - 1), 8 + high)
+        draw.text(at, f"{share:g}", "black", font(13), anchor=anchor)
     left_px = _LEFT_PX + across + 14
     for row, text in enumerate((picture.scale_says, picture.truth_says)):
-        _write(draw, (left_px, 3 + 20 * row), text, width - left_px - 6)
+        write_line(draw, (left_px, 3 + 20 * row), text, width=width - left_px - 6, size_px=14)
     return np.asarray(image)
-
-
-def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width: int) -> None:
-    """Write one line, smaller where it does not fit."""
-    size_px = 16
-    while size_px > 8 and draw.textlength(text, ImageFont.load_default(size_px)) > width:
-        size_px -= 1
-    draw.text(at, text, fill="black", font=ImageFont.load_default(size_px))

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wsi_pipeline.geometry import Boxes, Mask, Rgb
+from wsi_pipeline.report.lettering import write_line
 
 TISSUE_RGB = (0, 130, 60)
 TILE_RGB = (30, 60, 200)
@@ -68,7 +69,6 @@ def draw_caption(text: str, width: int, um_per_px: float | None) -> Rgb:
 
     ``um_per_px`` is the size of the picture's pixels, None for no bar.
     """
-    text = " ".join(text.split())  # a name may hold line breaks
     image = Image.new("RGB", (width, CAPTION_PX), "white")
     draw = ImageDraw.Draw(image)
     left_px = 10
@@ -77,10 +77,7 @@ def draw_caption(text: str, width: int, um_per_px: float | None) -> Rgb:
         end_px = left_px + round(length_um / um_per_px)
         words = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um} µm"
         draw.rectangle((left_px, 32, end_px, 36), fill="black")
-        draw.text((left_px, 8), words, fill="black", font=ImageFont.load_default(18))
-        left_px = max(end_px, left_px + 60) + 24
-    size_px = 20
-    while size_px > 8 and draw.textlength(text, ImageFont.load_default(size_px)) > width - left_px:
-        size_px -= 1
-    draw.text((left_px, 12), text, fill="black", font=ImageFont.load_default(size_px))
+        write_line(draw, (left_px, 8), words, width=width, size_px=17)
+        left_px = max(end_px, left_px + 70) + 24
+    write_line(draw, (left_px, 12), text, width=width - left_px, size_px=18)
     return np.asarray(image)

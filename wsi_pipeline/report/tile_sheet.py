@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wsi_pipeline.geometry import Rgb
+from wsi_pipeline.report.lettering import write_line
 
 SHEET_SIDE_PX = 160
 """Side of the pictures."""
@@ -24,7 +24,7 @@ class SheetTile:
     """One picture of a sheet."""
 
     rgb: Rgb = field(repr=False)
-    """``(160, n x 160, 3)``: one or more pictures side by side."""
+    """``(height, width, 3)``: one or more pictures side by side, mostly 160 px high."""
     lines: tuple[str, ...]
     """Said below it."""
 
@@ -38,41 +38,29 @@ class SheetRow:
 
 
 def draw_tile_sheet(title: str, rows: Sequence[SheetRow]) -> Rgb:
-    """Return a sheet, white, about six pictures wide; all tiles are as wide and have as many lines."""
+    """Return a sheet, white, about six pictures wide; every tile has the room that the largest needs."""
     tiles = [tile for row in rows for tile in row.tiles]
     wide = max((tile.rgb.shape[1] for tile in tiles), default=SHEET_SIDE_PX)
+    high = max((tile.rgb.shape[0] for tile in tiles), default=SHEET_SIDE_PX)
     columns = max(1, _COLUMNS * SHEET_SIDE_PX // wide)
     width = _GAP_PX + columns * (wide + _GAP_PX)
     lines = max((len(tile.lines) for tile in tiles), default=0)
-    pitch_px = SHEET_SIDE_PX + lines * _LINE_PX + _GAP_PX
+    pitch_px = high + lines * _LINE_PX + _GAP_PX
     counts = [-(-len(row.tiles) // columns) for row in rows]
     height = _TITLE_PX + sum(_HEADING_PX + count * pitch_px for count in counts) + _GAP_PX
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    _write(draw, (_GAP_PX, 8), title, width - 2 * _GAP_PX, 20)
+    write_line(draw, (_GAP_PX, 8), title, width=width - 2 * _GAP_PX, size_px=18)
     top = _TITLE_PX
     for row, count in zip(rows, counts, strict=True):
-        _write(draw, (_GAP_PX, top + 6), row.heading, width - 2 * _GAP_PX, 16)
+        write_line(draw, (_GAP_PX, top + 6), row.heading, width=width - 2 * _GAP_PX, size_px=14)
         top += _HEADING_PX
         for place, tile in enumerate(row.tiles):
             x = _GAP_PX + place % columns * (wide + _GAP_PX)
             y = top + place // columns * pitch_px
             sheet.paste(Image.fromarray(tile.rgb), (x, y))
             for line, text in enumerate(tile.lines):
-                _write(draw, (x, y + SHEET_SIDE_PX + 1 + line * _LINE_PX), text, wide, 13)
+                below = (x, y + tile.rgb.shape[0] + 1 + line * _LINE_PX)
+                write_line(draw, below, text, width=wide, size_px=12, least_px=9)
         top += count * pitch_px
     return np.asarray(sheet)
-
-
-def _write(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width: int, size_px: int
-) -> None:
-    """Write one line, smaller where it does not fit, and cut off where it still does not."""
-    text = " ".join(text.split())
-    font: Any = ImageFont.load_default(size_px)
-    while size_px > 9 and draw.textlength(text, font) > width:
-        size_px -= 1
-        font = ImageFont.load_default(size_px)
-    while len(text) > 1 and draw.textlength(text, font) > width:
-        text = text[:-2] + "…"
-    draw.text(at, text, fill="black", font=font)

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -221,6 +221,33 @@ def sole_use(run: RunDirectory, *, part: int, parts: int) -> Iterator[Held]:
         raise
     with Lease(path, holder).beating() as lease:
         yield lease
+
+
+@contextmanager
+def sole_use_of(folder: Path, *, otherwise: str) -> Iterator[Held]:
+    """Hold a folder that cannot be shared by parts, as that of a model or of answers on their way.
+
+    Parameters
+    ----------
+    folder
+        Leases are in ``.state`` below it.
+    otherwise
+        What whoever is refused can do.
+
+    Raises
+    ------
+    ConfigError
+        Another process works there; the message says which, and what to do.
+    OutputError
+        The folder cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            held = stack.enter_context(sole_use(RunDirectory(path=folder), part=1, parts=1))
+        except ConfigError as error:
+            who = str(error).partition("; wait")[0]
+            raise ConfigError(f"{who}; {otherwise}") from error
+        yield held
 
 
 def _take(run: RunDirectory, path: Path, holder: Holder) -> None:

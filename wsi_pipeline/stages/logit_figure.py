@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from wsi_pipeline.evaluate.asymmetry import densities
+from wsi_pipeline.evaluate.logit_density import densities
 from wsi_pipeline.report.parts import Lines
 from wsi_pipeline.train.metrics import Judged
 
@@ -10,7 +10,7 @@ _LEAST_REACH = 0.5  # of the axis to either side of the boundary
 
 
 def logit_lines(title: str, parts: Mapping[str, Judged]) -> Lines:
-    """Return the density of each class of each part, means marked on the axis; see ``asymmetry.densities``.
+    """Return the density of each class of each part, means marked; see ``logit_density.densities``.
 
     Parameters
     ----------

@@ -5,32 +5,15 @@ from math import log
 
 import numpy as np
 
-from wsi_pipeline.evaluate.asymmetry import (
-    Confusion,
-    Shift,
-    calibration_band,
-    clouds,
-    confusions,
-    shifts,
-)
+from wsi_pipeline.evaluate.asymmetry import LogitShift, shifts_from_learnt
+from wsi_pipeline.evaluate.calibration_band import calibration_band
+from wsi_pipeline.evaluate.confusion import Confusion, confusions
+from wsi_pipeline.evaluate.logit_density import clouds
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.report.parts import Field, Heading, Lines, Notice, Part, Plane, Planes, Table
 from wsi_pipeline.stages.evaluated import Evaluation, Row
 from wsi_pipeline.stages.logit_figure import logit_lines
-
-WORD_OF = {
-    "auroc": "AUROC",
-    "auroc_macro": "AUROC, mean of classes",
-    "auprc": "AUPRC",
-    "auprc_macro": "AUPRC, mean of classes",
-    "ece": "ECE",
-    "ece_after_temperature": "ECE after temperature",
-    "brier": "Brier score",
-    "brier_after_temperature": "Brier score after temperature",
-    "f1": "F1",
-    "f1_macro": "F1, mean of classes",
-}
-"""How scores are called on the page; others as they are, with spaces."""
+from wsi_pipeline.train.score_words import word_of
 
 SHOWN = (
     *("balanced_accuracy", "accuracy", "recall", "specificity", "precision", "f1", "f1_macro"),
@@ -41,11 +24,6 @@ _OF_GROUPS = ("balanced_accuracy", "recall", "specificity", "auroc", "auroc_macr
 _LEAST_IN_BIN = 10
 _MOST_GROUPS, _MOST_CLASSES, _MOST_PATIENTS = 20, 6, 400
 _REPLICATES = 1000  # for curves and shifts; those of scores are in their table
-
-
-def word(score: str) -> str:
-    """Return a score's name as people know it."""
-    return WORD_OF.get(score, score.replace("_", " "))
 
 
 def with_interval(row: Row | None) -> str | None:
@@ -65,7 +43,7 @@ def value_text(value: float, low: float | None, high: float | None, *, digits: i
     return f"{value:.{digits}f}{around}"
 
 
-def evaluated(
+def evaluation_parts(
     found: Evaluation, predictions: Predictions, learnt: Predictions | None, *, number: int
 ) -> Iterator[Part]:
     """Yield all that is shown of one evaluation.
@@ -103,7 +81,7 @@ def evaluated(
     said = {part: each.judged() for part, each in parts.items()}
     yield logit_lines(f"{found.title}: logits", said)
     if learnt is not None:
-        yield _shift_table(found, shifts(learnt, predictions, replicates=_REPLICATES))
+        yield _shift_table(found, shifts_from_learnt(learnt, predictions, replicates=_REPLICATES))
     if predictions.logits.shape[1:] == (2,):
         yield _planes(found, parts)
     yield from _confusion(found, predictions)
@@ -120,7 +98,7 @@ def _score_table(found: Evaluation) -> Table:
         ]
         cells = [with_interval(row) for row in at]
         if any(cell is not None for cell in cells):
-            rows.append((word(score), *cells))
+            rows.append((word_of(score), *cells))
     probability = validation_cutoff(found)
     chosen = "validation" if probability is None else f"{probability:.3f} (validation)"
     labels = ("score", "tiles", f"tiles at {chosen}", "slides", "patients")
@@ -162,11 +140,11 @@ def _notes(found: Evaluation) -> list[str]:
         for row in found.scores
         if (row["unit"], row["by"]) == ("tile", "all") and row["score"] in SHOWN
     ]
-    scores = list(dict.fromkeys(word(row["score"]) for row in whole))
+    scores = list(dict.fromkeys(word_of(row["score"]) for row in whole))
     noted: dict[str, list[str]] = {}
     for row in whole:
         if row["note"]:
-            noted.setdefault(row["note"], []).append(word(row["score"]))
+            noted.setdefault(row["note"], []).append(word_of(row["score"]))
     said = [str(text) for text in found.about.get("notes") or ()]
     for text, of in noted.items():
         named = list(dict.fromkeys(of))
@@ -191,7 +169,7 @@ def _by_group(found: Evaluation, by: str) -> Iterator[Part]:
         Field(label=by),
         Field(label="tiles", kind="number"),
         Field(label="patients", kind="number"),
-        *(Field(label=word(name)) for name in scores),
+        *(Field(label=word_of(name)) for name in scores),
     )
     yield Table(
         caption=f"{found.title}: by {by}, at 0.5",
@@ -222,7 +200,7 @@ def _by_patient(found: Evaluation, number: int) -> Iterator[Part]:
     fields = (
         Field(label="patient"),
         Field(label="tiles", kind="number"),
-        *(Field(label=word(name), kind="number", digits=3) for name in scores),
+        *(Field(label=word_of(name), kind="number", digits=3) for name in scores),
     )
     yield Table(
         name=f"patients-{number}",
@@ -260,7 +238,7 @@ def _calibration(found: Evaluation, parts: Mapping[str, Predictions]) -> Iterato
     )
 
 
-def _shift_table(found: Evaluation, moved: Sequence[Shift]) -> Table:
+def _shift_table(found: Evaluation, moved: Sequence[LogitShift]) -> Table:
     """Return mean logits of each class and how far they have moved; of each logit where there are several."""
     several = any(each.logit is not None for each in moved)
     fields = (
@@ -280,11 +258,11 @@ def _shift_table(found: Evaluation, moved: Sequence[Shift]) -> Table:
     return Table(caption=caption, fields=fields, rows=rows)
 
 
-def _logit(shift: Shift) -> str:
+def _logit(shift: LogitShift) -> str:
     return "distance to the boundary" if shift.logit is None else f"of {shift.logit}"
 
 
-def _moved(shift: Shift) -> str | None:
+def _moved(shift: LogitShift) -> str | None:
     if shift.shift is None:
         return None
     return value_text(shift.shift, shift.interval.low, shift.interval.high, digits=2)

@@ -21,9 +21,10 @@ from wsi_pipeline.report.parts import (
     Table,
 )
 from wsi_pipeline.stages.evaluated import UNREADABLE, Evaluation, evaluations_of
-from wsi_pipeline.stages.report_evaluation import evaluated, with_interval, word
+from wsi_pipeline.stages.report_evaluation import evaluation_parts, with_interval
 from wsi_pipeline.stages.report_sweeps import sweeps
 from wsi_pipeline.stages.run_directory import RunDirectory
+from wsi_pipeline.train.score_words import word_of
 
 MOST_DRAWN = 8
 """Evaluations with figures of their own; all are in the table."""
@@ -79,7 +80,7 @@ def _overview(found: Sequence[Evaluation]) -> Table:
         Field(label="tiles of"),
         Field(label="tiles", kind="number"),
         Field(label="patients", kind="number"),
-        *(Field(label=word(name)) for name in names),
+        *(Field(label=word_of(name)) for name in names),
         Field(label="epoch", kind="number"),
         Field(label="run"),
     )
@@ -126,7 +127,7 @@ def _arms(what: str, several: Sequence[Evaluation]) -> Table:
     fields = (
         Field(label="arm"),
         Field(label="repeats", kind="number"),
-        *(Field(label=word(name)) for name in names),
+        *(Field(label=word_of(name)) for name in names),
     )
     rows = [
         (arm, len(each), *(_mean_text(each, name) for name in names)) for arm, each in arms.items()
@@ -158,8 +159,8 @@ def _ranges(what: str, several: Sequence[Evaluation]) -> Iterator[Part]:
             )
     if not rows:
         return
-    label = f"{word(score)} of tiles, with intervals over patients"
-    yield Ranges(title=f"Compared on {what}: {word(score)}", x_label=label, rows=tuple(rows))
+    label = f"{word_of(score)} of tiles, with intervals over patients"
+    yield Ranges(title=f"Compared on {what}: {word_of(score)}", x_label=label, rows=tuple(rows))
     if len(several) > _MOST_COMPARED:
         text = f"Drawn are {_MOST_COMPARED} of {len(several)} models; all are in the table."
         yield Notice(text=text)
@@ -178,7 +179,7 @@ def _each(found: Sequence[Evaluation], patients: Mapping[str, str]) -> Iterator[
         try:
             predictions = each.predictions()
             learnt, lost = _learnt(each, predictions, patients)
-            yield from [*lost, *evaluated(each, predictions, learnt, number=number)]
+            yield from [*lost, *evaluation_parts(each, predictions, learnt, number=number)]
         except UNREADABLE as error:
             yield Notice(text=f"{each.title} cannot be shown: {error}", kind="warning")
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.files import exists, names_below, read_bytes
 from wsi_pipeline.report.parts import Cell, Field, Lines, Notice, Part, Section, Table
-from wsi_pipeline.stages.report_evaluation import word
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.train.metrics import LOGIT_EDGES
 from wsi_pipeline.train.metrics_table import read_history
+from wsi_pipeline.train.score_words import word_of
 
 MOST_DRAWN = 8
 """Models with figures of their own: those with the lowest log loss on validation. All are in the table."""
@@ -121,7 +121,7 @@ def _table(found: Sequence[_Model]) -> Table:
         Field(label="seed"),
         Field(label="epochs", kind="number"),
         Field(label="best epoch", kind="number"),
-        *(Field(label=word(name), kind="number", digits=4) for name in _SCORES),
+        *(Field(label=word_of(name), kind="number", digits=4) for name in _SCORES),
         Field(label="tiles/s", kind="number"),
         Field(label="waiting for tiles", kind="share"),
     )
@@ -164,7 +164,7 @@ def _losses(model: _Model) -> Lines:
     )
     if len(terms) > 1:
         for name in terms:
-            label = f"validation: {word(name.removeprefix('loss_'))}"
+            label = f"validation: {word_of(name.removeprefix('loss_'))}"
             series[label] = _by_epoch(model.epochs["validation"], name)
     return Lines(
         title=f"{model.name}: loss",
@@ -182,7 +182,8 @@ def _is_term(row: Row, name: str) -> bool:
 def _scores(model: _Model) -> Lines:
     names = ("balanced_accuracy", "auroc", "ece")
     series = {
-        f"validation: {word(name)}": _by_epoch(model.epochs["validation"], name) for name in names
+        f"validation: {word_of(name)}": _by_epoch(model.epochs["validation"], name)
+        for name in names
     }
     if model.epochs["train"]:
         series["train: balanced accuracy"] = _by_epoch(model.epochs["train"], "balanced_accuracy")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wsi_pipeline.evaluate.bootstrap import Interval
-from wsi_pipeline.evaluate.study_answer import Answer, Asked, answer, word_of
+from wsi_pipeline.evaluate.study_answer import Answer, Asked, answer
 from wsi_pipeline.evaluate.study_config import SCORES, ExperimentConfig, Kind
 from wsi_pipeline.evaluate.study_plan import StudyPlan
 from wsi_pipeline.evaluate.study_records import Told
@@ -26,6 +26,7 @@ from wsi_pipeline.report.parts import (
 )
 from wsi_pipeline.stages.report_study_figures import arms, curves, logits, sharpness
 from wsi_pipeline.train.config import flat
+from wsi_pipeline.train.score_words import word_of
 
 _KIND_OF: Mapping[str, NoticeKind] = {
     "for": "good",

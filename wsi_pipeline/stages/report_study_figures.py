@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from wsi_pipeline.evaluate.learnt import learnt_tiles
 from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.shift_config import shift_of
-from wsi_pipeline.evaluate.study_answer import word_of
 from wsi_pipeline.evaluate.study_plan import StudyPlan
 from wsi_pipeline.evaluate.study_records import Told
 from wsi_pipeline.evaluate.study_table import Summary
@@ -20,6 +19,7 @@ from wsi_pipeline.report.parts import Curves, Lines, Range, Ranges
 from wsi_pipeline.stages.logit_figure import logit_lines
 from wsi_pipeline.train.metrics import Judged
 from wsi_pipeline.train.model_directory import model_directory
+from wsi_pipeline.train.score_words import word_of
 
 _MOST_VALUES = 400_000
 """Tiles of a run whose sharpness is drawn, evenly spaced: sorting millions shows nothing more."""

@@ -1,4 +1,4 @@
-"""A network's answers for every tile of a part, as validation needs them."""
+"""What a network says of every tile of a part, as validation needs it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,16 +22,17 @@ from wsi_pipeline.tables import write_table
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.learner import Learner, enough_memory
 from wsi_pipeline.train.metrics import evaluation, judged
-from wsi_pipeline.train.peers import Peers
-from wsi_pipeline.train.prediction_table import SHORTCUT, answer_columns, answer_metadata
+from wsi_pipeline.train.prediction_table import (
+    NO_TARGET,
+    SHORTCUT,
+    answer_columns,
+    answer_metadata,
+)
 from wsi_pipeline.train.shortcut_scores import worst_auroc
 from wsi_pipeline.train.shortcuts import put_into
 
 Ask: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """uint8 images ``(B, 3, H, W)`` to logits, ``(B,)`` or ``(B, C)``."""
-
-NO_TARGET = -1
-"""Class of a tile that has none."""
 
 _LOGITS = "logits of "
 _PLACES = ("targets", "weights", "rows")
@@ -40,7 +41,7 @@ _COLLECTED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class PartLogits:
     """Tiles in order of their rows, whatever ranks have looked at them."""
 
     logits: NDArray[np.float32]
@@ -62,62 +63,19 @@ def batches_on(
     return TileDataLoader(tiles, workers=work.workers, device=there, change=change, **workers)
 
 
-def answers(learner: Learner, loader: TileDataLoader, *, batches: int | None = None) -> Answers:
-    """Return what a network under training says of a loader's tiles; see ``answers_of``."""
-    network = learner.judged.eval()
-    found = answers_of(
-        partial(learner.task.logits, network),
-        loader,
-        peers=learner.peers,
-        config=learner.config,
-        batches=batches,
-    )
-    learner.network.train()
-    return found
-
-
-def answers_of(
-    ask: Ask,
-    loader: TileDataLoader,
-    *,
-    peers: Peers,
-    config: TrainConfig,
-    batches: int | None = None,
-) -> Answers:
-    """Return the logits of the first batches of a loader's first epoch; see ``answers_of_each``.
+def part_logits(
+    learner: Learner, loader: TileDataLoader, *, batches: int | None = None
+) -> PartLogits:
+    """Return what a network under training says of the tiles of a loader's first epoch.
 
     Parameters
     ----------
-    ask
-        uint8 images ``(B, 3, H, W)`` to logits, in evaluation mode.
-    """
-    asks = {"": ask}
-    return answers_of_each(asks, loader, peers=peers, config=config, batches=batches)[""]
-
-
-def answers_of_each(
-    asks: Mapping[str, Ask],
-    loader: TileDataLoader,
-    *,
-    peers: Peers,
-    config: TrainConfig,
-    batches: int | None = None,
-) -> dict[str, Answers]:
-    """Return the logits that each of several questions gets for the same tiles, which are decoded once.
-
-    Parameters
-    ----------
-    asks
-        uint8 images ``(B, 3, H, W)`` to logits, in evaluation mode, by any name: several networks, or one
-        that is asked of images that were changed in several ways. They must not write into the images.
+    learner
+        Asked in evaluation mode, and left in that of training.
     loader
-        Unshuffled, or always shuffled alike; a tile has the target -1 if it was made without one.
-    peers
-        Who else asks for a part of every batch.
-    config
-        Of the network; says what to lower where memory is too little.
+        Unshuffled, or always shuffled alike; every rank takes its part of each batch.
     batches
-        How many of the first epoch; all if not given.
+        How many of the epoch; all if not given.
 
     Raises
     ------
@@ -125,16 +83,24 @@ def answers_of_each(
         The device has too little memory, or another rank has ended.
     """
     began = perf_counter()
+    peers = learner.peers
+    asks = {"": partial(learner.task.logits, learner.judged.eval())}
     loader.set_epoch(0)
-    own = one_pass(asks, islice(loader, batches), device=peers.device, config=config)
-    shared = peers.gather({"targets": own.targets, "weights": own.weights, "rows": own.rows})
-    logits = peers.gather(own.logits)
-    seconds = perf_counter() - began
-    return {name: _in_order({**shared, "logits": logits[name]}, seconds) for name in asks}
+    own = one_pass(asks, islice(loader, batches), device=peers.device, config=learner.config)
+    gathered = peers.gather(
+        {
+            "logits": own.logits[""],
+            "targets": own.targets,
+            "weights": own.weights,
+            "rows": own.rows,
+        }
+    )
+    learner.network.train()
+    return _in_order(gathered, perf_counter() - began)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
+class BatchLogits:
     """What this rank was told of some batches, in their order, fillers of row -1 among them."""
 
     logits: Mapping[str, NDArray[np.float32]]
@@ -150,7 +116,7 @@ def one_pass(
     *,
     device: torch.device,
     config: TrainConfig,
-) -> Pass:
+) -> BatchLogits:
     """Ask every question of every batch; at least one batch.
 
     Answers stay on the device for some batches, so that it never waits for this processor in between.
@@ -164,7 +130,7 @@ def one_pass(
         found = list(_collected(_told(asks, batches, device)))
     whole = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     places = {name: whole.pop(name) for name in _PLACES}
-    return Pass(logits={name: whole[f"{_LOGITS}{name}"] for name in asks}, **places)
+    return BatchLogits(logits={name: whole[f"{_LOGITS}{name}"] for name in asks}, **places)
 
 
 def _told(
@@ -185,7 +151,7 @@ def _collected(told: Iterator[dict[str, torch.Tensor]]) -> Iterator[dict[str, ND
 
 
 def row_of(
-    found: Answers,
+    found: PartLogits,
     learner: Learner,
     classes: tuple[str, ...],
     place: Mapping[str, Any],
@@ -216,7 +182,7 @@ def row_of(
 
 
 def _against(
-    found: Answers, classes: tuple[str, ...], shortcut: Shortcut | None
+    found: PartLogits, classes: tuple[str, ...], shortcut: Shortcut | None
 ) -> dict[str, float | None]:
     """Return what only tiles that carry a shortcut tell."""
     if shortcut is None:
@@ -227,7 +193,7 @@ def _against(
 
 def write_logits(
     path: Path,
-    found: Answers,
+    found: PartLogits,
     rows: Rows,
     *,
     classes: tuple[str, ...],
@@ -260,10 +226,10 @@ def write_logits(
     write_table(path, pa.table(columns), metadata=answer_metadata(classes, epoch=epoch))
 
 
-def _in_order(gathered: Mapping[str, NDArray[Any]], seconds: float) -> Answers:
+def _in_order(gathered: Mapping[str, NDArray[Any]], seconds: float) -> PartLogits:
     kept = np.flatnonzero(gathered["rows"] >= 0)
     order = kept[np.argsort(gathered["rows"][kept], kind="stable")]
-    return Answers(seconds=seconds, **{name: each[order] for name, each in gathered.items()})
+    return PartLogits(seconds=seconds, **{name: each[order] for name, each in gathered.items()})
 
 
 def first_of(texts: Iterable[str], most: int) -> str:

@@ -14,7 +14,13 @@ from wsi_pipeline.train.checkpoint import read_checkpoint, write_checkpoint
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 from wsi_pipeline.train.history import History
 from wsi_pipeline.train.learner import PRECISIONS, Learner, seed_weights
-from wsi_pipeline.train.looking import Answers, answers, batches_on, row_of, write_logits
+from wsi_pipeline.train.looking import (
+    PartLogits,
+    batches_on,
+    part_logits,
+    row_of,
+    write_logits,
+)
 from wsi_pipeline.train.metrics import logit_shifts
 from wsi_pipeline.train.model import make_model
 from wsi_pipeline.train.model_directory import ModelDirectory
@@ -163,19 +169,19 @@ class Running:
         wanted = STOP if asked else SAVE if due and self.job.peers.is_first else GO
         return self.job.peers.most(wanted)
 
-    def look(self, epoch: int) -> tuple[list[dict[str, Any]], dict[str, Answers]]:
+    def look(self, epoch: int) -> tuple[list[dict[str, Any]], dict[str, PartLogits]]:
         """Return the rows of an epoch, validation last, and the answers that they are made of."""
         seen = {}
         if self._probe is not None:
             most = self.job.parts.probe_batches
-            seen[PROBE] = answers(self.learner, self._probe, batches=most)
-        seen[VALIDATION] = answers(self.learner, self._validation)
+            seen[PROBE] = part_logits(self.learner, self._probe, batches=most)
+        seen[VALIDATION] = part_logits(self.learner, self._validation)
         rows = list(self._rows(seen, epoch))
         if PROBE in seen:
             rows[-1].update(logit_shifts(rows[0], rows[-1], classes=self.job.parts.classes))
         return rows, seen
 
-    def keep(self, seen: Mapping[str, Answers]) -> None:
+    def keep(self, seen: Mapping[str, PartLogits]) -> None:
         """Write the weights of the best epoch, and the logits that they gave."""
         if self.history is None:
             return
@@ -234,7 +240,7 @@ class Running:
             write_checkpoint(self.job.directory.last, content)
         self._saved_s = monotonic()
 
-    def _rows(self, seen: Mapping[str, Answers], epoch: int) -> Iterator[dict[str, Any]]:
+    def _rows(self, seen: Mapping[str, PartLogits], epoch: int) -> Iterator[dict[str, Any]]:
         for part, found in seen.items():
             place = {"part": _named(part), "epoch": epoch, "step": self.learner.step}
             classes, shortcut = self.job.parts.classes, self._shortcuts[part]

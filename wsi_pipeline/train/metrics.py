@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsi_pipeline.errors import PipelineError
+from wsi_pipeline.train.weighted import mean_and_std, quantiles, shares
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
@@ -57,7 +58,7 @@ class Judged:
         """
         if self.is_binary:
             return self.odds[:, 1]
-        logs = -np.logaddexp(0.0, -self.odds)  # of probabilities: they differ as the logits do
+        logs = self.log_probabilities  # they differ as the logits do
         rows = np.arange(len(logs))
         own = logs[rows, self.targets].copy()
         logs[rows, self.targets] = -np.inf
@@ -67,7 +68,12 @@ class Judged:
     @property
     def probabilities(self) -> Floats:
         """Probability of each class, ``(tiles, classes)``."""
-        return np.exp(-np.logaddexp(0.0, -self.odds))
+        return np.exp(self.log_probabilities)
+
+    @property
+    def log_probabilities(self) -> Floats:
+        """Their natural logarithms, which tell probabilities apart that are 0 or 1 to the last digit."""
+        return -np.logaddexp(0.0, -self.odds)
 
 
 def judged(
@@ -294,12 +300,11 @@ def calibration(tiles: Judged) -> Calibration:
         return sums
 
     weight = summed(tiles.weights)
-    with np.errstate(invalid="ignore"):
-        return Calibration(
-            weight=weight,
-            forecast=summed(tiles.weights * forecast) / weight,
-            share=summed(tiles.weights * true) / weight,
-        )
+    return Calibration(
+        weight=weight,
+        forecast=shares(summed(tiles.weights * forecast), weight),
+        share=shares(summed(tiles.weights * true), weight),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,28 +334,9 @@ def _spread(values: Floats, weights: Floats) -> LogitSpread:
     if not values.size:
         empty = (None,) * len(LOGIT_PERCENT)
         return LogitSpread(mean=None, std=None, quantiles=empty, counts=counts)
-    mean = float(np.average(values, weights=weights))
-    variance = float(np.average((values - mean) ** 2, weights=weights))
-    return LogitSpread(
-        mean=mean,
-        std=variance**0.5,
-        quantiles=tuple(quantiles(values, weights, [each / 100 for each in LOGIT_PERCENT])),
-        counts=counts,
-    )
-
-
-def quantiles(values: Floats, weights: Floats, shares: Sequence[float]) -> list[float]:
-    """Return the least values that so much of the weight does not exceed; of at least one value.
-
-    >>> quantiles(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 2.0]), (0.25, 0.5, 0.9))
-    [1.0, 2.0, 3.0]
-    """
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    wanted = np.array(shares) * reached[-1] * (1 - 1e-12)
-    places = np.minimum(np.searchsorted(reached, wanted), len(values) - 1)
-    found: list[float] = values[order][places].tolist()
-    return found
+    mean, std = mean_and_std(values, weights)
+    found = quantiles(values, weights, [each / 100 for each in LOGIT_PERCENT])
+    return LogitSpread(mean=mean, std=std, quantiles=tuple(found), counts=counts)
 
 
 def evaluation(

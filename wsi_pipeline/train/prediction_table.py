@@ -18,6 +18,9 @@ CLASSES, EPOCH = "classes", "epoch"
 SHORTCUT = "shortcut"
 """Column that says whether a tile carried the shortcut; only there where some could."""
 
+NO_TARGET = -1
+"""Number in place of a class's where a tile has no label."""
+
 Floats: TypeAlias = NDArray[np.float32]
 
 

@@ -1,6 +1,6 @@
 """The tiles of a part with a shortcut put into them: joins a loader's rows to ``augment.shortcut``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
@@ -44,8 +44,30 @@ def shortcut_on(
     shares = shares_of(config, rule, classes)
     if not any(shares):
         return None
-    keys = keys_of(config.seed, _NO_EPOCH, numbers_of_tiles(rows, np.arange(len(rows))))
+    keys = _keys(rows, config)
     return Shortcut(config, carriers(keys, numbers_of_classes(rows, target, classes), shares), keys)
+
+
+def shortcut_again(
+    rows: Rows, config: ShortcutConfig, carriers: Collection[tuple[str, int]]
+) -> Shortcut:
+    """Return the shortcut as known tiles carried it, for some of the tiles of the part or all.
+
+    Parameters
+    ----------
+    rows
+        Tiles that are looked at again.
+    carriers
+        slide_id and number of those that carry it.
+    """
+    names = ((rows.slide_id(row), int(rows.tile[row])) for row in range(len(rows)))
+    carries = np.fromiter((each in carriers for each in names), np.bool_, len(rows))
+    return Shortcut(config, carries, _keys(rows, config))
+
+
+def _keys(rows: Rows, config: ShortcutConfig) -> NDArray[np.uint64]:
+    """Return the number of each tile that its shortcut follows from, by seed, slide and tile alone."""
+    return keys_of(config.seed, _NO_EPOCH, numbers_of_tiles(rows, np.arange(len(rows))))
 
 
 def numbers_of_classes(rows: Rows, target: str, classes: tuple[str, ...]) -> NDArray[np.int64]:

@@ -12,14 +12,10 @@ from sklearn.metrics import confusion_matrix
 
 from tests.invented_predictions import Invented, invented
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asymmetry import (
-    Shift,
-    calibration_band,
-    clouds,
-    confusions,
-    densities,
-    shifts,
-)
+from wsi_pipeline.evaluate.asymmetry import LogitShift, shifts_from_learnt
+from wsi_pipeline.evaluate.calibration_band import calibration_band
+from wsi_pipeline.evaluate.confusion import confusions
+from wsi_pipeline.evaluate.logit_density import clouds, densities
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.train.metrics import calibration, judged
 
@@ -36,7 +32,7 @@ def moved(by: float, given_: Predictions) -> Predictions:
     return Predictions(table=table, classes=given_.classes)
 
 
-def ends(each: Shift) -> tuple[float, float]:
+def ends(each: LogitShift) -> tuple[float, float]:
     assert each.interval.low is not None
     assert each.interval.high is not None
     return each.interval.low, each.interval.high
@@ -46,7 +42,7 @@ def ends(each: Shift) -> tuple[float, float]:
 @quick
 def test_tiles_that_were_learnt_have_not_moved_from_themselves(seed: int, logits: int) -> None:
     tiles = invented(Invented(seed=seed, logits=logits))
-    for each in shifts(tiles, tiles, replicates=50):
+    for each in shifts_from_learnt(tiles, tiles, replicates=50):
         assert each.shift == pytest.approx(0, abs=1e-12)
         low, high = ends(each)
         assert low <= 0 <= high
@@ -56,15 +52,17 @@ def test_tiles_that_were_learnt_have_not_moved_from_themselves(seed: int, logits
 @quick
 def test_a_shift_of_all_logits_is_the_shift_of_each_class(seed: int, by: float) -> None:
     tiles = invented(Invented(seed=seed))
-    plain = shifts(tiles, tiles, replicates=50)
-    other = shifts(tiles, moved(by, tiles), replicates=50)
+    plain = shifts_from_learnt(tiles, tiles, replicates=50)
+    other = shifts_from_learnt(tiles, moved(by, tiles), replicates=50)
     for before, after in zip(plain, other, strict=True):
         assert after.shift == pytest.approx(by, abs=1e-5)
         assert ends(after)[0] - by == pytest.approx(ends(before)[0], abs=1e-4)
 
 
 def test_the_rare_class_goes_towards_the_boundary_and_the_common_one_stays() -> None:
-    common, rare = shifts(invented(LEARNT), invented(Invented(seed=2, means=(-3.0, 0.5))))
+    common, rare = shifts_from_learnt(
+        invented(LEARNT), invented(Invented(seed=2, means=(-3.0, 0.5)))
+    )
     assert rare.shift == pytest.approx(-2.5, abs=0.6)
     low, high = ends(common)
     assert low < 0 < high
@@ -81,7 +79,9 @@ def test_a_tile_of_weight_two_is_two_tiles(seed: int) -> None:
         classes=weighted.classes,
     )
     other = invented(Invented(seed=seed))
-    for one, two in zip(shifts(weighted, other), shifts(repeated, other), strict=True):
+    for one, two in zip(
+        shifts_from_learnt(weighted, other), shifts_from_learnt(repeated, other), strict=True
+    ):
         assert one.shift == pytest.approx(two.shift)
         assert one.interval == two.interval
     for first, second in zip(confusions(weighted), confusions(repeated), strict=True):
@@ -91,7 +91,7 @@ def test_a_tile_of_weight_two_is_two_tiles(seed: int) -> None:
 def test_two_logits_have_a_shift_each_and_their_margin_is_the_difference() -> None:
     first = invented(dataclasses.replace(LEARNT, logits=2))
     second = invented(Invented(seed=4, logits=2, means=(-3.0, 1.0)))
-    found = {(each.name, each.logit): each for each in shifts(first, second)}
+    found = {(each.name, each.logit): each for each in shifts_from_learnt(first, second)}
     for name in first.classes:
         one, two = (found[name, logit].shift for logit in first.classes)
         assert one is not None
@@ -106,18 +106,20 @@ def test_patients_are_drawn_and_not_tiles() -> None:
         table=tiles.table.take(np.repeat(np.arange(len(tiles)), 2)), classes=tiles.classes
     )
     learnt = invented(LEARNT)
-    for one, two in zip(shifts(learnt, tiles), shifts(learnt, doubled), strict=True):
+    for one, two in zip(
+        shifts_from_learnt(learnt, tiles), shifts_from_learnt(learnt, doubled), strict=True
+    ):
         assert ends(one) == pytest.approx(ends(two))
 
 
 def test_one_patient_has_a_shift_and_no_interval() -> None:
-    found = shifts(invented(LEARNT), invented(Invented(patients=1)))
+    found = shifts_from_learnt(invented(LEARNT), invented(Invented(patients=1)))
     assert all(each.shift is not None and each.interval.low is None for each in found)
 
 
 def test_a_class_without_tiles_has_no_shift() -> None:
     none_rare = invented(Invented(share=0.0))
-    common, rare = shifts(invented(LEARNT), none_rare)
+    common, rare = shifts_from_learnt(invented(LEARNT), none_rare)
     assert common.shift is not None
     assert (rare.other, rare.shift, rare.interval.low) == (None, None, None)
     assert rare.learnt == pytest.approx(3, abs=0.6)
@@ -128,13 +130,13 @@ def test_tiles_without_a_label_are_in_nothing() -> None:
     some = invented(Invented(more={"target": target}))
     kept = some.labelled()
     assert len(kept) == 160
-    assert shifts(some, some) == shifts(kept, kept)
+    assert shifts_from_learnt(some, some) == shifts_from_learnt(kept, kept)
     assert confusions(some)[0].counts.sum() == 160
 
 
 def test_nobody_has_moved_nowhere() -> None:
     nobody = invented(LEARNT).only(np.zeros(LEARNT.tiles, np.bool_))
-    for each in shifts(invented(LEARNT), nobody, replicates=9):
+    for each in shifts_from_learnt(invented(LEARNT), nobody, replicates=9):
         assert (each.shift, each.interval.low) == (None, None)
     assert np.isnan(calibration_band(nobody).low).all()
 
@@ -142,9 +144,9 @@ def test_nobody_has_moved_nowhere() -> None:
 def test_networks_of_other_classes_are_not_compared() -> None:
     other = invented(dataclasses.replace(LEARNT, classes=("a", "b")))
     with pytest.raises(ValueError, match="expected logits of"):
-        shifts(invented(LEARNT), other)
+        shifts_from_learnt(invented(LEARNT), other)
     with pytest.raises(ValueError, match="expected logits of"):
-        shifts(invented(LEARNT), invented(Invented(logits=2)))
+        shifts_from_learnt(invented(LEARNT), invented(Invented(logits=2)))
 
 
 @given(seeds, st.floats(0.01, 30), st.integers(3, 60))
@@ -213,8 +215,8 @@ def test_a_column_that_is_not_there_is_named() -> None:
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
     learnt, other = invented(LEARNT), invented(Invented(seed=9))
-    assert shifts(learnt, other, seed=3) == shifts(learnt, other, seed=3)
-    assert shifts(learnt, other, seed=3) != shifts(learnt, other, seed=4)
+    assert shifts_from_learnt(learnt, other, seed=3) == shifts_from_learnt(learnt, other, seed=3)
+    assert shifts_from_learnt(learnt, other, seed=3) != shifts_from_learnt(learnt, other, seed=4)
 
 
 def covered(times: int, *, patients: int) -> float:
@@ -223,7 +225,9 @@ def covered(times: int, *, patients: int) -> float:
     for seed in range(times):
         learnt = Invented(seed=2 * seed, patients=patients, tiles=10 * patients)
         other = dataclasses.replace(learnt, seed=2 * seed + 1, means=(-3.0, 1.0))
-        low, high = ends(shifts(invented(learnt), invented(other), replicates=400, seed=seed)[1])
+        low, high = ends(
+            shifts_from_learnt(invented(learnt), invented(other), replicates=400, seed=seed)[1]
+        )
         held += low <= -2 <= high
     return held / times
 

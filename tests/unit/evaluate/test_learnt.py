@@ -9,7 +9,7 @@ import pytest
 from tests.invented import write_run
 from tests.invented_predictions import Asked, Invented, invented, write_evaluation
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asymmetry import shifts
+from wsi_pipeline.evaluate.asymmetry import shifts_from_learnt
 from wsi_pipeline.evaluate.learnt import learnt_tiles, shift_rows
 
 LEARNT, TEST = Invented(seed=77), Invented(means=(-3.0, 0.5))
@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_shifts_from_files_are_those_of_the_tables(run: Path) -> None:
     rows = shift_rows(write_evaluation(run, TEST, Asked()))
-    expected = shifts(invented(LEARNT), invented(TEST))
+    expected = shifts_from_learnt(invented(LEARNT), invented(TEST))
     assert [(row["class"], row["shift"], row["low"], row["high"]) for row in rows] == [
         (each.name, each.shift, each.interval.low, each.interval.high) for each in expected
     ]
@@ -42,8 +42,8 @@ def test_patients_of_the_training_are_those_of_its_run(run: Path) -> None:
     assert by_patient is not None
     assert by_patient.groups("patient_id").names == ("P000", "P001")
     lows = [row["low"] for row in shift_rows(path)]
-    assert lows == [each.interval.low for each in shifts(by_patient, invented(TEST))]
-    assert lows != [each.interval.low for each in shifts(by_slide, invented(TEST))]
+    assert lows == [each.interval.low for each in shifts_from_learnt(by_patient, invented(TEST))]
+    assert lows != [each.interval.low for each in shifts_from_learnt(by_slide, invented(TEST))]
 
 
 def test_without_logits_of_the_training_or_labels_there_is_no_shift(run: Path) -> None:

@@ -12,7 +12,8 @@ import torch
 
 from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.train.config import TrainConfig
-from wsi_pipeline.train.looking import NO_TARGET, one_pass
+from wsi_pipeline.train.looking import one_pass
+from wsi_pipeline.train.prediction_table import NO_TARGET
 
 CPU = torch.device("cpu")
 Tensor: TypeAlias = Any
