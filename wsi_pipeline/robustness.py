@@ -216,7 +216,7 @@ def _held(parts: PartFiles, peers: Peers) -> Iterator[None]:
         yield
         return
     try:
-        with sole_use_of(parts.above, otherwise="wait for it, or sweep other tiles meanwhile"):
+        with sole_use_of(parts.above, otherwise="wait for it to end: it asks the same"):
             yield
     finally:
         parts.forget()
