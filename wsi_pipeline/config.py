@@ -280,6 +280,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
+def first_of(words: Iterable[str], most: int) -> str:
+    """Return some words in one line, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 2), first_of(["a", "b"], 2)
+    ('a, b and 1 more', 'a, b')
+    """
+    known = list(words)
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return ", ".join(known[:most]) + more
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the keys and values of a YAML file.
 

@@ -37,9 +37,11 @@ __all__ = [
     "Evaluated",
     "EvaluatedModels",
     "Part",
+    "PlannedAnswers",
     "Question",
     "evaluate",
     "evaluate_models",
+    "planned",
 ]
 
 
@@ -54,6 +56,22 @@ class EvaluatedModels:
     """Of the members' scores."""
     nested: Mapping[str, Interval] = field(default_factory=dict)
     """Of the mean of each of these over seeds and patients; none where the members are no repeats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedAnswers:
+    """What a network would be asked."""
+
+    model: str
+    part: str
+    tiles: int
+    labelled: int
+    """Tiles whose label the network knows; scores are of these."""
+    left: int
+    """Tiles that no earlier command has asked."""
+    table: Path
+    """Where the answers are to be, or are."""
+    notes: tuple[str, ...]
 
 
 def evaluate(  # noqa: PLR0913  what is asked, one by one
@@ -147,6 +165,42 @@ def evaluate_models(  # noqa: PLR0913  what is asked, one by one
         observer=observer or SilentAskObserver(),
     )
     return _evaluated(asked, chosen_models(run, models, ensemble=ensemble))
+
+
+def planned(
+    run: str | Path,
+    *,
+    models: Sequence[str],
+    question: Question | None = None,
+    ensemble: str | None = None,
+    work: WorkConfig | None = None,
+) -> tuple[PlannedAnswers, ...]:
+    """Return what ``evaluate_models`` would ask, validation tiles for cut-offs too; nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        As for ``evaluate``, as far as that shows before anything is asked.
+    """
+    plan = Plan(run, device_of((work or WorkConfig()).device))
+    names = chosen_models(run, models, ensemble=ensemble).names
+    members = [plan.member(name, question or Question()) for name in names]
+    extra = [each.validation for each in members if each.validation is not None]
+    return tuple(_planned(each) for each in (*members, *extra))
+
+
+def _planned(member: Member) -> PlannedAnswers:
+    cut = member.parts.cut
+    missing = () if member.is_there else member.parts.missing()
+    return PlannedAnswers(
+        model=member.name,
+        part=member.question.part,
+        tiles=len(member.tiles),
+        labelled=member.tiles.labelled,
+        left=sum(map(cut.tiles_of, missing)),
+        table=member.table,
+        notes=member.said.notes,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

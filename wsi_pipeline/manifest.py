@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wsi_pipeline.config import did_you_mean
+from wsi_pipeline.config import did_you_mean, first_of
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.remote import absolute, seekable
 from wsi_pipeline.tables import opened_table
@@ -32,7 +32,7 @@ _READERS = 4  # files at once; decompression lets go of the interpreter
 _PIECE_FILES = 16
 """Slides asked together: enough that pandas' millisecond per question is nothing."""
 
-_NAMED = 6
+MOST_NAMED = 6
 """Columns that a message names."""
 
 _OF_ONE_TILE = {
@@ -259,15 +259,9 @@ def columns_in(where: Where | None, known: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"where: no column {', '.join(unknown)} in the manifest{did_you_mean(unknown[0], known)}; "
-            f"there are {first_of(known)}"
+            f"there are {first_of(known, MOST_NAMED)}"
         )
     return names
-
-
-def first_of(names: Sequence[str]) -> str:
-    """Return the first of many names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def as_frame(table: pa.Table) -> "pd.DataFrame":

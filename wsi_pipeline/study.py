@@ -24,6 +24,7 @@ from wsi_pipeline.train.config import WorkConfig
 from wsi_pipeline.train.metrics_table import read_history
 from wsi_pipeline.train.model_directory import ModelDirectory, model_directory, read_train_json
 from wsi_pipeline.train.observer import TrainObserver
+from wsi_pipeline.train.parts import parts_of
 from wsi_pipeline.train.peers import Peers, together
 from wsi_pipeline.training import TrainOutcome, train
 from wsi_pipeline.training import plan as plan_training
@@ -111,6 +112,7 @@ def study(  # noqa: PLR0913  as for train
     _check_labels(plan)
     check_conditions(plan)
     place = _Place(out=folder, tiles=TileDigests(plan.run))
+    _check_classes(plan, place, work)
     with together(work.device) as peers:  # once for all: ranks that have parted do not meet again
         stopped, failed = _all(plan, plan.share(*part), place, work, peers, observer)
         answers = _written(plan, place) if peers.is_first and not stopped else ()
@@ -167,6 +169,7 @@ def planned(
     _check_labels(plan)
     check_conditions(plan)
     place = _Place(out=folder, tiles=TileDigests(plan.run))
+    _check_classes(plan, place, work or WorkConfig())
     sizes: dict[str, tuple[int, int]] = {}
     for unit in plan.units:
         if unit.arm.models not in sizes:
@@ -201,6 +204,24 @@ def _check_labels(plan: StudyPlan) -> None:
                 f"{run}: expected tiles with a {', '.join(lacking)}, got none; label the run first "
                 "(wsi-pipeline label)"
             )
+
+
+def _check_classes(plan: StudyPlan, place: _Place, work: WorkConfig) -> None:
+    """Refuse another run with labels that an arm does not learn, before anything is trained.
+
+    Raises
+    ------
+    ConfigError
+        It has such a label, or no tile that would be asked for.
+    """
+    learnt: dict[str, tuple[str, ...]] = {}
+    for unit in plan.units:
+        for question in unit.questions:
+            if question.on is None:
+                continue
+            if unit.arm.models not in learnt:
+                learnt[unit.arm.models] = parts_of(plan.run, unit.config, work).classes
+            place.tiles.of(unit, question, learnt[unit.arm.models])
 
 
 def _state(plan: StudyPlan, unit: Unit, place: _Place) -> State:

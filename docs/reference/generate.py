@@ -13,6 +13,7 @@ from wsi_pipeline.augment.shortcut_config import ShortcutConfig
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
+from wsi_pipeline.evaluate.config import EvaluateConfig
 from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig
 from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
 from wsi_pipeline.evaluate.study_config import ExperimentConfig, StudyConfig
@@ -91,6 +92,7 @@ def config_page() -> str:
         + "\n## tune\n\n"
         + "A search for settings of `train` ([how to](../how-to/tune.md)).\n\n"
         + _settings(TuneConfig)
+        + _evaluation()
         + "\n## study\n\n"
         + "The file of `study` ([how to](../how-to/run-the-study.md)); settings of trainings in it are\n"
         + "those of `train`.\n\n"
@@ -98,14 +100,6 @@ def config_page() -> str:
         + "\n### study: experiments\n\n"
         + "Each of `experiments` is a section of these.\n\n"
         + _settings(ExperimentConfig)
-        + "\n## Heat maps\n\n"
-        + "Settings of `wsi_pipeline.heat_maps.heat_maps` ([how to](../how-to/heat-maps.md)). Flags of\n"
-        + "`evaluate` give `kinds` and `slides`, the others are given from Python.\n\n"
-        + _settings(HeatConfig)
-        + "\n### Class activation maps\n\n"
-        + "Settings of `wsi_pipeline.activation_maps.explain`. Flags of `evaluate` give `method` and\n"
-        + "`slides`, the others are given from Python.\n\n"
-        + _settings(CamConfig)
     )
 
 
@@ -139,6 +133,22 @@ def _training() -> str:
         + "None of these changes what is learnt by more than rounding; each may differ when a training\n"
         + "goes on.\n\n"
         + _settings(WorkConfig)
+    )
+
+
+def _evaluation() -> str:
+    """Return the settings of ``evaluate`` and its sections."""
+    return (
+        "\n## evaluate\n\n"
+        + "Who is asked, and of what ([how to](../how-to/evaluate.md)). How that is carried out is said by\n"
+        + "the [keys of train](#how-a-training-is-carried-out).\n\n"
+        + _settings(EvaluateConfig)
+        + "\n### evaluate: heat_maps\n\n"
+        + "A section, or only its `kinds` ([how to](../how-to/heat-maps.md)).\n\n"
+        + _settings(HeatConfig)
+        + "\n### evaluate: cam\n\n"
+        + "A section, or only its `method`.\n\n"
+        + _settings(CamConfig)
     )
 
 

@@ -13,7 +13,8 @@ from wsi_pipeline.evaluate.ranking import Ranks, pair_area, precision_area, rank
 from wsi_pipeline.train.metrics import Floats, Ints, area_under_roc
 
 BAR_S = 60.0
-_TILES, _REPLICATES, _PATIENTS = 1_000_000, 10_000, (30, 300)
+_TILES, _REPLICATES = 1_000_000, 10_000
+_PATIENTS = (30, 300, 1000, 30_000)
 _COMMAND = "python -m tests.benchmarks scores"
 
 

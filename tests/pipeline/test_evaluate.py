@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 from tests.pipeline.runs import Command  # noqa: E402
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
-from wsi_pipeline.evaluation import Evaluated, evaluate  # noqa: E402
+from wsi_pipeline.evaluation import Evaluated, evaluate, planned  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.train.model_directory import model_directory  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
@@ -188,7 +188,7 @@ def test_numbers_are_classes_too_and_others_are_refused(run: Path, tmp_path: Pat
     then = pd.read_parquet(numbered / "models" / "net" / "logits" / "validation.parquet")
     pd.testing.assert_frame_equal(again[then.columns], then)
     other = with_numbers(tmp_path / "other", add=1).rename(tmp_path / "NUMBERS")
-    with pytest.raises(ConfigError, match=r"expected 0, 1 as grade.* got 1, 2"):
+    with pytest.raises(ConfigError, match=r"expected 0, 1 as grade.* got 2"):
         evaluate(numbered, model="net", on=other, work=CPU)
     for path in (other / "manifest").glob("*.parquet"):
         pd.read_parquet(path).assign(label=np.int8(0)).to_parquet(path)
@@ -206,3 +206,25 @@ def test_the_command_prints_scores_and_where_the_logits_are(run: Path, wsi: Comm
     assert 0 <= said["scores"]["auroc"] <= 1
     assert [each["class"] for each in said["logit_shifts"]] == ["benign", "cancer"]
     assert all(each["shift"] == each["here"] - each["train"] for each in said["logit_shifts"])
+
+
+def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
+    run: Path, tmp_path: Path, wsi: Command
+) -> None:
+    other = labelled_run(tmp_path / "centre", test=5)
+    file = tmp_path / "evaluate.yaml"
+    file.write_text(f"model: net\non: {other}\npart: all\ntta: flips\ndevice: cpu\n")
+    said = wsi("evaluate", run, "--config", file, "--dry-run", "--part", "test", "--json")
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    assert [(each["part"], each["tiles"], each["left"]) for each in told["answers"]] == [
+        ("test", 5, 5),
+        ("validation", 12, 12),
+    ]
+    assert (told["views"], told["written"]) == (4, False)
+    assert not [*(run / "models" / "net").glob("predictions/*tta*")]
+
+
+def test_a_dry_run_knows_what_is_there(run: Path) -> None:
+    evaluate(run, model="net", work=CPU)
+    assert [each.left for each in planned(run, models=["net"], work=CPU)] == [0]

@@ -376,8 +376,11 @@ def test_the_command_prints_scores_by_level_and_where_they_are_drawn(
     assert "did you mean gamma?" in wrong.err
     refused = wsi(*asked, "--tta", "d4")
     assert refused.code == 2
-    assert "expected plain tiles, got tta d4" in refused.err
-    assert "expected none with --sweep" in wsi(*asked, "--ensemble", "all").err
+    assert "expected one view of each tile, got tta d4" in refused.err
+    assert (
+        "sweep: expected models one by one, got ensemble all"
+        in wsi(*asked, "--ensemble", "all").err
+    )
 
 
 def test_what_is_there_is_asked_again_on_request(run: Path) -> None:

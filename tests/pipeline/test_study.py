@@ -360,7 +360,7 @@ def test_the_command_shows_the_plan_and_the_answers(
     line = ("study", file, "--run", run, "--external", run.parent / "OTHER", "-o", outcome.out)
     shown = wsi(*line, "--dry-run", "--part", "2/4")
     assert shown.code == 0, shown.err
-    assert "3 of 10 networks are this part's, 0 of them not done" in shown.out
+    assert "part 2 of 4: 3 of 10 networks, 0 not done" in shown.out
     said = wsi(*line)
     assert said.code == 0, said.err
     assert "elsewhere: Balanced accuracy on OTHER: sd" in said.out

@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 from wsi_pipeline.cli.console import STDERR, duration
+from wsi_pipeline.config import first_of
 from wsi_pipeline.evaluate.observer import AskObserver, SilentAskObserver
 
 _NAMED = 3
@@ -99,5 +100,4 @@ def _named(models: Sequence[str], asked: str) -> str:
     >>> _named(["sd-0"], "test part"), _named(["sd-0", "sd-1", "sd-2", "sd-3", "sd-4"], "")
     ('sd-0, test part', 'sd-0, sd-1, sd-2 and 2 more')
     """
-    more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
-    return ", ".join(models[:_NAMED]) + more + (f", {asked}" if asked else "")
+    return first_of(models, _NAMED) + (f", {asked}" if asked else "")

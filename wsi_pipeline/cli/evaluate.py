@@ -1,15 +1,16 @@
 """``wsi-pipeline evaluate``."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsi_pipeline.cli import evaluate_maps as maps
 from wsi_pipeline.cli import evaluate_sweep, options
+from wsi_pipeline.cli.evaluate_plan import show_plan
 
 if TYPE_CHECKING:
-    from wsi_pipeline.evaluation import Question
+    from wsi_pipeline.evaluate.config import EvaluateConfig
     from wsi_pipeline.train.config import WorkConfig
 
 MODEL = Annotated[
@@ -31,21 +32,32 @@ ENSEMBLE = Annotated[
     ),
 ]
 SHORTCUT = Annotated[
-    Literal["none", "train", "test"],
+    str | None,
     typer.Option(
-        help="Put the model's own shortcut into the tiles, by its rule for train or test."
+        metavar="none|train|test",
+        help="Put the model's own shortcut into the tiles, by its rule for train or test.",
+        show_default="none",
     ),
 ]
 TTA = Annotated[
-    Literal["none", "flips", "d4"],
+    str | None,
     typer.Option(
-        help="Ask every tile mirrored (4 views), or turned too (8), and take the mean of the logits."
+        metavar="none|flips|d4",
+        help="Ask every tile mirrored (4 views), or turned too (8), and take the mean of the logits.",
+        show_default="none",
     ),
 ]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Ask again what is there already.")]
+DRY_RUN = Annotated[
+    bool, typer.Option("--dry-run", help="Show tiles and what is there already; write nothing.")
+]
 PART = Annotated[
-    Literal["train", "validation", "test", "all"],
-    typer.Option(help="Which tiles; all: whatever part they are in."),
+    str | None,
+    typer.Option(
+        metavar="train|validation|test|all",
+        help="Which tiles; all: whatever part they are in.",
+        show_default="test",
+    ),
 ]
 ON = Annotated[
     str | None,
@@ -69,22 +81,24 @@ WHERE = Annotated[
 def evaluate(
     run: options.RUN,
     model: MODEL = None,
-    part: PART = "test",
+    part: PART = None,
     on: ON = None,
     where: WHERE = None,
-    shortcut: SHORTCUT = "none",
-    tta: TTA = "none",
+    shortcut: SHORTCUT = None,
+    tta: TTA = None,
     ensemble: ENSEMBLE = None,
     sweep: evaluate_sweep.SWEEP = None,
     apply_at: evaluate_sweep.APPLY_AT = None,
-    keep_logits: evaluate_sweep.KEEP_LOGITS = False,
-    device: options.DEVICE = None,
-    workers: options.DECODERS = None,
+    keep_logits: evaluate_sweep.KEEP_LOGITS = None,
     heat_maps: maps.HEAT_MAPS = None,
     cam: maps.CAM = None,
-    collage: maps.COLLAGE = False,
+    collage: maps.COLLAGE = None,
     slides: maps.SLIDES = None,
+    device: options.DEVICE = None,
+    workers: options.DECODERS = None,
     overwrite: OVERWRITE = False,
+    dry_run: DRY_RUN = False,
+    config: options.CONFIG = None,
     json: options.JSON = False,
     quiet: options.QUIET = False,
     verbose: options.VERBOSE = False,
@@ -94,64 +108,67 @@ def evaluate(
     The same command goes on where one was cut off. torchrun and srun share the tiles among GPUs.
     """
     from wsi_pipeline.cli import console
-    from wsi_pipeline.config import make_config
-    from wsi_pipeline.train.config import WorkConfig
+    from wsi_pipeline.config import read_yaml
+    from wsi_pipeline.evaluate.config import evaluate_configs
 
     options.needs_extra("train", "torch", "timm")
-    from wsi_pipeline.evaluation import Question
-
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    drawn = maps.MapFlags(heat_maps=heat_maps, cam=cam, collage=collage, slides=slides)
-    drawn.check()
-    if not sweep:
-        evaluate_sweep.refuse_without_sweep(apply_at, keep_logits=keep_logits)
-    options.refuse_own_run(run, [on] if on else [], flag="on")
-    question = Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut)
-    work = make_config(WorkConfig, options.given(device=device, workers=workers))
-    swept: Mapping[str, Any] = {}
-    if sweep:
-        swept = evaluate_sweep.evaluate_sweep(
-            run,
-            model or ["model"],
-            question,
-            sweeps=sweep,
-            apply_at=apply_at,
-            keep_logits=keep_logits,
-            ensemble=ensemble,
-            work=work,
-            overwrite=overwrite,
-            json=json,
-            quiet=quiet,
-        )
-        if not drawn.any:
-            if json and swept:
-                console.print_json(swept)
-            elif swept and not quiet:
-                console.say(f"next: wsi-pipeline report {run}")
-            return
-    _ask_and_show(
-        run,
-        model or ["model"],
-        question,
-        drawn,
-        swept,
+    flags = options.given(
+        model=model,
+        part=part,
+        on=on,
+        where=where,
+        shortcut=shortcut,
+        tta=tta,
         ensemble=ensemble,
-        work=work,
-        overwrite=overwrite,
-        json=json,
-        quiet=quiet,
+        sweep=sweep,
+        apply_at=apply_at,
+        keep_logits=keep_logits,
+        heat_maps=heat_maps,
+        cam=cam,
+        collage=collage,
+        slides=slides,
+        device=device,
+        workers=workers,
     )
+    asked, work = evaluate_configs(read_yaml(config) if config else {}, flags)
+    options.refuse_own_run(run, [asked.on] if asked.on else [], flag="on")
+    if dry_run:
+        show_plan(run, asked, work, json=json, quiet=quiet)
+        return
+    _carry_out(run, asked, work, overwrite=overwrite, json=json, quiet=quiet)
+
+
+def _carry_out(
+    run: str,
+    asked: "EvaluateConfig",
+    work: "WorkConfig",
+    *,
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Sweep, or ask as tiles are, or both where maps are wanted beside a sweep."""
+    from wsi_pipeline.cli import console
+
+    swept: Mapping[str, Any] = {}
+    if asked.sweep:
+        how = {"overwrite": overwrite, "json": json, "quiet": quiet}
+        swept = evaluate_sweep.evaluate_sweep(run, asked, work, **how)
+    if not asked.sweep or asked.draws:
+        _ask_and_show(run, asked, work, swept, overwrite=overwrite, json=json, quiet=quiet)
+    elif json and swept:
+        console.print_json(swept)
+    elif swept and not quiet:
+        console.say(f"next: wsi-pipeline report {run}")
 
 
 def _ask_and_show(
     run: str,
-    models: Sequence[str],
-    question: "Question",
-    drawn: maps.MapFlags,
+    asked: "EvaluateConfig",
+    work: "WorkConfig",
     swept: Mapping[str, Any],
     *,
-    ensemble: str | None,
-    work: "WorkConfig",
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -168,9 +185,9 @@ def _ask_and_show(
         with ask_progress(quiet=quiet or not is_first) as observer:
             found = evaluate_models(
                 run,
-                models=models,
-                question=question,
-                ensemble=ensemble,
+                models=asked.model,
+                question=asked.question,
+                ensemble=asked.ensemble,
                 work=work,
                 overwrite=overwrite,
                 observer=observer,
@@ -178,7 +195,7 @@ def _ask_and_show(
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error
     if is_first:
-        done = maps.draw_maps(run, found, drawn, question=question, work=work, quiet=quiet or json)
+        done = maps.draw_maps(run, found, asked, work=work, quiet=quiet or json)
         evaluate_scores.show(found, done, swept, json=json, quiet=quiet)
         left_out = maps.show_maps(done, json=json, quiet=quiet)
         if not (json or quiet):

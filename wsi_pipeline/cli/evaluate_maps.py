@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig
-    from wsi_pipeline.evaluation import EvaluatedModels, Question
+    from wsi_pipeline.evaluate.config import EvaluateConfig
+    from wsi_pipeline.evaluate.heat_config import CamConfig
+    from wsi_pipeline.evaluation import EvaluatedModels
     from wsi_pipeline.train.config import WorkConfig
 
 HEAT_MAPS = Annotated[
@@ -23,11 +23,16 @@ HEAT_MAPS = Annotated[
     ),
 ]
 CAM = Annotated[
-    Literal["gradcam", "hirescam"] | None,
-    typer.Option("--cam", help="Write where in each tile the class is seen.", show_default="none"),
+    str | None,
+    typer.Option(
+        "--cam",
+        metavar="gradcam|hirescam",
+        help="Write where in each tile the class is seen.",
+        show_default="none",
+    ),
 ]
 COLLAGE = Annotated[
-    bool, typer.Option("--collage", help="Draw the surest hits and misses of each class.")
+    bool | None, typer.Option("--collage", help="Draw the surest hits and misses of each class.")
 ]
 SLIDES = Annotated[
     str | None,
@@ -40,66 +45,8 @@ SLIDES = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapFlags:
-    """What of this was asked for."""
-
-    heat_maps: str | None
-    cam: str | None
-    collage: bool
-    slides: str | None
-
-    @property
-    def any(self) -> bool:
-        """Whether there is something to draw."""
-        return self.heat_maps is not None or self.cam is not None or self.collage
-
-    def heat_config(self) -> "HeatConfig":
-        """Return which maps are drawn."""
-        from wsi_pipeline.config import make_config
-        from wsi_pipeline.evaluate.heat_config import HeatConfig
-
-        return make_config(HeatConfig, {"kinds": self.heat_maps, "slides": self.slides})
-
-    def cam_config(self) -> "CamConfig":
-        """Return which activation maps are made."""
-        from wsi_pipeline.config import make_config
-        from wsi_pipeline.evaluate.heat_config import CamConfig
-
-        return make_config(CamConfig, {"method": self.cam, "slides": self.slides})
-
-    def check(self) -> None:
-        """Refuse what cannot be drawn, before any tile is asked for.
-
-        Raises
-        ------
-        ConfigError
-            A word is unknown, or slides are named and nothing is drawn of them.
-        """
-        from wsi_pipeline.errors import ConfigError
-
-        try:
-            if self.heat_maps is not None:
-                self.heat_config()
-            if self.cam is not None:
-                self.cam_config()
-        except ConfigError as error:
-            raise ConfigError(f"heat-maps: {error}") from error
-        if self.slides is not None and self.heat_maps is None and self.cam is None:
-            raise ConfigError(
-                "slides: expected together with --heat-maps or --cam, got it alone; leave it out, or choose "
-                "the tiles that are asked for with --where"
-            )
-
-
 def draw_maps(
-    run: str,
-    found: "EvaluatedModels",
-    flags: MapFlags,
-    *,
-    question: "Question",
-    work: "WorkConfig",
-    quiet: bool,
+    run: str, found: "EvaluatedModels", asked: "EvaluateConfig", *, work: "WorkConfig", quiet: bool
 ) -> dict[str, Any]:
     """Draw what was asked for of every network, and of several as one.
 
@@ -109,22 +56,22 @@ def draw_maps(
         Where the networks were trained.
     found
         What they have just been asked, or before.
-    question
-        The same.
+    asked
+        The same, and what is drawn of it.
 
     Returns
     -------
     dict
         By model what was written, for JSON and ``show_maps``; empty where nothing was asked for.
     """
-    if not flags.any:
+    if not asked.draws:
         return {}
     done = {}
     for each in (*found.members, *([] if found.ensemble is None else [found.ensemble])):
-        on = question.run(run)
-        made = done[each.model] = _painted(on, each.predictions, flags, quiet=quiet)
-        if flags.cam is not None and each is not found.ensemble:
-            made["cams"] = _explained(run, each.model, flags, question, work=work, quiet=quiet)
+        on = asked.question.run(run)
+        made = done[each.model] = _painted(on, each.predictions, asked, quiet=quiet)
+        if asked.cam is not None and each is not found.ensemble:
+            made["cams"] = _explained(run, each.model, asked, asked.cam, work=work, quiet=quiet)
     return done
 
 
@@ -158,16 +105,17 @@ def _show_one(what: str, made: Mapping[str, Any] | None, *, quiet: bool) -> bool
     return bool(made["left_out"])
 
 
-def _painted(run: Path, predictions: Path, flags: MapFlags, *, quiet: bool) -> dict[str, Any]:
+def _painted(
+    run: Path, predictions: Path, asked: "EvaluateConfig", *, quiet: bool
+) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    if flags.heat_maps is not None:
+    if asked.heat_maps is not None:
         from wsi_pipeline.heat_maps import heat_maps
 
-        config = flags.heat_config()
         with _progress("heat maps", quiet=quiet) as told:
-            mapped = heat_maps(run, predictions, config=config, told=told)
+            mapped = heat_maps(run, predictions, config=asked.heat_maps, told=told)
         made["heat_maps"] = _said(mapped.folder, mapped.files, mapped.left_out, mapped.notes)
-    if flags.collage:
+    if asked.collage:
         from wsi_pipeline.collages import collage
 
         made["collage"] = str(collage(run, predictions))
@@ -177,18 +125,17 @@ def _painted(run: Path, predictions: Path, flags: MapFlags, *, quiet: bool) -> d
 def _explained(
     run: str,
     model: str,
-    flags: MapFlags,
-    question: "Question",
+    asked: "EvaluateConfig",
+    how: "CamConfig",
     *,
     work: "WorkConfig",
     quiet: bool,
 ) -> dict[str, Any]:
     from wsi_pipeline.activation_maps import explain
 
-    config = flags.cam_config()
-    with _progress(f"{flags.cam}", quiet=quiet) as told:
-        found = explain(run, model=model, question=question, config=config, work=work, told=told)
-    notes = (f"{model}: {flags.cam} at the layer {found.layer}", *found.notes)
+    with _progress(how.method, quiet=quiet) as told:
+        found = explain(run, model=model, question=asked.question, config=how, work=work, told=told)
+    notes = (f"{model}: {how.method} at the layer {found.layer}", *found.notes)
     return _said(found.folder, found.files, {}, notes)
 
 

@@ -1,12 +1,12 @@
 """``wsi-pipeline evaluate --sweep``: networks along graded changes of their tiles."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from wsi_pipeline.evaluate.question import Question
+    from wsi_pipeline.evaluate.config import EvaluateConfig
     from wsi_pipeline.robustness import Swept
     from wsi_pipeline.train.config import WorkConfig
 
@@ -22,15 +22,16 @@ SWEEP = Annotated[
     ),
 ]
 APPLY_AT = Annotated[
-    Literal["source", "input", "both"] | None,
+    str | None,
     typer.Option(
         "--apply-at",
+        metavar="source|input|both",
         help="What --sweep changes: the stored tile at its full size, or the image of the network's size.",
         show_default="source",
     ),
 ]
 KEEP_LOGITS = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--keep-logits", help="With --sweep, keep each tile's logits at every level as well."
     ),
@@ -40,44 +41,31 @@ _SHOWN = ("balanced_accuracy", "auroc", "log_loss")
 
 def evaluate_sweep(
     run: str,
-    models: list[str],
-    question: "Question",
-    *,
-    sweeps: list[str],
-    apply_at: Literal["source", "input", "both"] | None,
-    keep_logits: bool,
-    ensemble: str | None,
+    asked: "EvaluateConfig",
     work: "WorkConfig",
+    *,
     overwrite: bool,
     json: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Ask, print scores by level, and return them for JSON; nothing but of the first rank.
-
-    Raises
-    ------
-    ConfigError
-        It is asked in views of tiles, of tiles with a shortcut, or of networks as one.
-    """
+    """Ask, print scores by level, and return them for JSON; nothing but of the first rank."""
     from wsi_pipeline.cli.ask_progress import ask_progress
-    from wsi_pipeline.evaluate.shift_config import PLACES
     from wsi_pipeline.loader.world import this_world
     from wsi_pipeline.robustness import sweep
     from wsi_pipeline.train.peers import PeerError
 
-    _refuse_what_is_not_swept(question, ensemble)
     is_first = this_world().rank == 0
     try:
         with ask_progress(quiet=quiet or not is_first) as observer:
             found = sweep(
                 run,
-                model=models,
-                sweeps=sweeps,
-                apply_at=PLACES if apply_at == "both" else apply_at or "source",
-                part=question.part,
-                on=question.on,
-                where=question.where,
-                keep_logits=keep_logits,
+                model=asked.model,
+                sweeps=asked.sweep,
+                apply_at=asked.places,
+                part=asked.part,
+                on=asked.on,
+                where=asked.where,
+                keep_logits=asked.keep_logits,
                 overwrite=overwrite,
                 work=work,
                 observer=observer,
@@ -85,46 +73,6 @@ def evaluate_sweep(
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error
     return _show(found, quiet=quiet or json) if is_first else {}
-
-
-def refuse_without_sweep(
-    apply_at: Literal["source", "input", "both"] | None, *, keep_logits: bool
-) -> None:
-    """Refuse flags that say something of a sweep where there is none.
-
-    Raises
-    ------
-    ConfigError
-        One is given.
-    """
-    from wsi_pipeline.errors import ConfigError
-
-    for flag, is_given in (("apply-at", apply_at is not None), ("keep-logits", keep_logits)):
-        if is_given:
-            raise ConfigError(
-                f"{flag}: expected together with --sweep, got it alone; add a sweep, such as "
-                f"--sweep box_blur, or leave --{flag} out"
-            )
-
-
-def _refuse_what_is_not_swept(question: "Question", ensemble: str | None) -> None:
-    from wsi_pipeline.errors import ConfigError
-
-    if question.tta != "none":
-        raise ConfigError(
-            f"sweep: expected one view of each tile, got --tta {question.tta}; leave --tta out, or leave "
-            "--sweep out to ask the views of tiles as they are"
-        )
-    if question.shortcut != "none":
-        raise ConfigError(
-            f"sweep: expected tiles without a shortcut, got --shortcut {question.shortcut}; leave --shortcut "
-            "out, or leave --sweep out to ask tiles that carry it as they are"
-        )
-    if ensemble is not None:
-        raise ConfigError(
-            f"sweep: expected models one by one, got --ensemble {ensemble}; leave --ensemble out: repeats "
-            "(--model NAME) are drawn as their mean and its spread; or leave --sweep out to ask them as one"
-        )
 
 
 def _show(found: "Swept", *, quiet: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_pipeline.config import first_of
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.predictions import Predictions, differing
 from wsi_pipeline.evaluate.repeats import repeat_of
@@ -89,8 +90,7 @@ def _meant(run: str | Path, asked: str, there: Sequence[str]) -> list[str]:
     bases = [repeat[0] for repeat in map(repeat_of, there) if repeat]
     repeats = f"; try --model {bases[0]}, which asks all its repeats" if bases else ""
     guess = f"; did you mean {close[0]}?" if close else repeats
-    more = f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else ""
-    known = f"there are {', '.join(there[:_SHOWN])}{more}" if there else "there is none"
+    known = f"there are {first_of(there, _SHOWN)}" if there else "there is none"
     raise ConfigError(
         f"{absolute(run) / 'models' / asked}: expected a model that was trained (wsi-pipeline train)"
         f"{guess}; {known}"

@@ -20,11 +20,11 @@ def _words(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-_Words: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Words: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class HeatConfig(Config):
-    """Which files are written of each slide; flags of ``evaluate`` give ``kinds`` and ``slides``."""
+    """Which files are written of each slide: the section ``heat_maps`` of ``evaluate``."""
 
     kinds: Annotated[tuple[MapKind, ...], BeforeValidator(_words)] = Field(
         ("png", "ome-tiff", "geojson"),
@@ -32,13 +32,13 @@ class HeatConfig(Config):
         description="A picture over the slide, a map that viewers lay over it, tiles for QuPath.",
         json_schema_extra=_expected("png, ome-tiff, geojson, or several of them"),
     )
-    slides: _Words | None = Field(
+    slides: Words | None = Field(
         None,
         min_length=1,
         description="slide_ids; all that have predictions if not given.",
         json_schema_extra=_expected("names of slides"),
     )
-    classes: _Words | None = Field(
+    classes: Words | None = Field(
         None,
         min_length=1,
         description="Whose probability is drawn; of two classes the second, of more each of them, if not "
@@ -68,7 +68,7 @@ class HeatConfig(Config):
 
 
 class CamConfig(Config):
-    """Which class activation maps are made; flags of ``evaluate`` give ``method`` and ``slides``."""
+    """Which class activation maps are made: the section ``cam`` of ``evaluate``."""
 
     method: Literal["gradcam", "hirescam"] = Field(
         "hirescam",
@@ -82,13 +82,13 @@ class CamConfig(Config):
         "picture of more than one pixel if not given.",
         json_schema_extra=_expected("the name of a layer, such as bn2"),
     )
-    slides: _Words | None = Field(
+    slides: Words | None = Field(
         None,
         min_length=1,
         description="slide_ids; all that have predictions if not given.",
         json_schema_extra=_expected("names of slides"),
     )
-    classes: _Words | None = Field(
+    classes: Words | None = Field(
         None,
         min_length=1,
         description="Whose logit is explained; if not given, the second of two, or each of more.",

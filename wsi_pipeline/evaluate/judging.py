@@ -22,7 +22,7 @@ from wsi_pipeline.tables import read_table, table_metadata, write_table
 from wsi_pipeline.train.metrics import evaluation
 from wsi_pipeline.train.prediction_table import EPOCH
 
-SCORES_VERSION = 2
+SCORES_VERSION = 3
 """Counted up whenever the same predictions would be scored otherwise: older scores are then made anew."""
 
 

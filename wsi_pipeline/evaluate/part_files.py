@@ -133,7 +133,8 @@ class PartFiles:
 
     def read_columns(self, number: int, names: Sequence[str]) -> dict[str, Floats]:
         """Return some columns of a part; of others nothing is read."""
-        table, tiles = read_table(self.path(number), columns=names), self.cut.tiles_of(number)
+        tiles = self.cut.tiles_of(number)
+        table = read_table(self.path(number), columns=names)
         return {name: _numbers(table.column(name), tiles) for name in names}
 
     def whole(self, names: Sequence[str]) -> dict[str, Floats]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wsi_pipeline.config import first_of
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asked_tiles import AskedTiles
 from wsi_pipeline.evaluate.predictions import Predictions, differing, read_predictions
@@ -11,7 +12,6 @@ from wsi_pipeline.manifest import columns_in, manifest_columns, read_manifest, r
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.tables import read_table, table_metadata
 from wsi_pipeline.train.config import TrainConfig
-from wsi_pipeline.train.looking import first_of
 from wsi_pipeline.train.model_directory import ModelDirectory, read_train_json
 from wsi_pipeline.train.parts import WORDS, part_of
 from wsi_pipeline.train.prediction_table import EPOCH

@@ -42,8 +42,9 @@ def count_scores(
 ) -> dict[Key, Floats]:
     """Return the scores of counts, ``(groups,)`` each, NaN where one cannot be said.
 
-    Balanced accuracy needs tiles of two classes; recall, precision and F1 of a class need tiles of it. Means
-    over more than two classes count a class that is said and not there as 0.
+    Balanced accuracy needs tiles of two classes; recall and F1 of a class need tiles of it, precision needs
+    others too: of tiles of one class it is 1 whatever is said. Means over more than two classes count a class
+    that is said and not there as 0.
 
     Parameters
     ----------
@@ -76,11 +77,16 @@ def count_scores(
 
 
 def _known(name: str, values: Floats, there: NDArray[np.bool_]) -> Floats:
-    """Return scores of classes, ``(groups, classes)``, without those of classes that have no tile.
+    """Return scores of classes, ``(groups, classes)``, without those that say nothing of the network.
 
-    A precision of 0 is then no word about the network; specificity is of the other classes' tiles.
+    Without a tile of the class precision is 0, and without any other it is 1, whatever the network says;
+    specificity is of the other classes' tiles.
     """
-    return values if name == "specificity" else np.where(there, values, np.nan)
+    if name == "specificity":
+        return values
+    if name == "precision":
+        there = there & (there.sum(axis=1) > 1)[:, None]
+    return np.where(there, values, np.nan)
 
 
 def _of_classes(confusion: Floats) -> dict[str, Floats]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import shapely
 
 from wsi_pipeline.calls import Answer, Call, Pool, SerialPool, run_all
+from wsi_pipeline.config import first_of
 from wsi_pipeline.errors import ConfigError, PipelineError, SlideError
 from wsi_pipeline.files import sample
 from wsi_pipeline.geometry import Box, Boxes, Size
@@ -343,8 +344,7 @@ def _alike(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _sentence(what: str, names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{what}: {len(names)} ({', '.join(names[:MOST_NAMED])}{more})"
+    return f"{what}: {len(names)} ({first_of(names, MOST_NAMED)})"
 
 
 def _about(outcome: LabelOutcome, config: LabelConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ _LEAST_REACH = 0.5  # of the axis to either side of the boundary
 
 
 def logit_lines(title: str, parts: Mapping[str, Judged]) -> Lines:
-    """Return the density of each class of each part, means marked; see ``logit_density.densities``.
+    """Return the density of each class of each part, means marked on the axis; see ``densities``.
 
     Parameters
     ----------

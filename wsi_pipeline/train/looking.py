@@ -230,14 +230,3 @@ def _in_order(gathered: Mapping[str, NDArray[Any]], seconds: float) -> PartLogit
     kept = np.flatnonzero(gathered["rows"] >= 0)
     order = kept[np.argsort(gathered["rows"][kept], kind="stable")]
     return PartLogits(seconds=seconds, **{name: each[order] for name, each in gathered.items()})
-
-
-def first_of(texts: Iterable[str], most: int) -> str:
-    """Return some words in one line, and how many more there are.
-
-    >>> first_of(["a", "b", "c"], 2)
-    'a, b and 1 more'
-    """
-    words = list(texts)
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more

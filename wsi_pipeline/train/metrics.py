@@ -243,12 +243,13 @@ def average_precision(values: Floats, positive: NDArray[np.bool_], weights: Floa
 
     It is the area under the curve of precision by recall as a sum of steps, not of trapezoids, which would
     flatter (Davis and Goadrich, The relationship between precision-recall and ROC curves, 2006); that of
-    chance is the share of positive tiles. ``(tiles,)`` each; None without a positive tile.
+    chance is the share of positive tiles. ``(tiles,)`` each; None where there are not tiles of both kinds, as
+    it is 1 of positive ones alone.
     """
     distinct, at = np.unique(-values, return_inverse=True)
     ours = np.bincount(at, weights=weights * positive, minlength=len(distinct))
     every = np.bincount(at, weights=weights, minlength=len(distinct))
-    if ours.sum() == 0:
+    if ours.sum() == 0 or not (weights * ~positive).any():
         return None
     precision = np.cumsum(ours) / np.cumsum(every)
     return float((ours * precision).sum() / ours.sum())

@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 
 from wsi_pipeline.augment.shortcut_config import check_classes
+from wsi_pipeline.config import first_of
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.loader.rows import READABLE
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.loader.world import World
-from wsi_pipeline.manifest import columns_in, first_of, manifest_columns, read_manifest, rows_where
+from wsi_pipeline.manifest import (
+    MOST_NAMED,
+    columns_in,
+    manifest_columns,
+    read_manifest,
+    rows_where,
+)
 from wsi_pipeline.train.config import TrainConfig, WorkConfig
 
 TRAIN, VALIDATION, PROBE = "train", "validation", "probe"
@@ -146,7 +153,7 @@ def _refuse_lacking(run: str | Path, config: TrainConfig) -> None:
     if config.target not in known:
         raise ConfigError(
             f"{run}: no tile has a {config.target}; give tiles their labels first (wsi-pipeline label), or "
-            f"name another column with --target; there are {first_of(known)}"
+            f"name another column with --target; there are {first_of(known, MOST_NAMED)}"
         )
     columns_in(config.where, known)
 

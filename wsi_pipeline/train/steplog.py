@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from wsi_pipeline.config import first_of
 from wsi_pipeline.errors import TrainError
 from wsi_pipeline.loader.tensors import TensorBatch
 from wsi_pipeline.train.learner import Taken
-from wsi_pipeline.train.looking import first_of
 
 _NAMED = 5
 """Tiles that a message names."""

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from safetensors.torch import load_file
 
+from wsi_pipeline.config import first_of
 from wsi_pipeline.errors import ConfigError
 
 NamedWeights: TypeAlias = dict[str, torch.Tensor]
@@ -112,10 +113,7 @@ def _inside(content: Mapping[str, Any]) -> Any:  # noqa: ANN401  whatever is in 
 
 
 def _several(texts: list[str], what: str) -> str:
-    if not texts:
-        return ""
-    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-    return f"{what}: {', '.join(texts[:_NAMED])}{more}"
+    return f"{what}: {first_of(texts, _NAMED)}" if texts else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -58,6 +58,8 @@ def test_a_misspelt_name_is_answered_with_what_there_is(run: Path) -> None:
     with pytest.raises(ConfigError, match=r"did you mean other\?; there are alone-3, other, sd-0"):
         chosen_models(run, ["othre"])
     with pytest.raises(ConfigError, match="there is none"):
+        chosen_models(run / "models", ["net"])
+    with pytest.raises(ConfigError, match="expected a run, there is nothing"):
         chosen_models(run / "elsewhere", ["net"])
 
 

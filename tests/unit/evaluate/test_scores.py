@@ -209,12 +209,30 @@ def test_a_class_that_few_patients_have_is_told() -> None:
 def test_a_class_without_tiles_has_null_scores_that_say_so() -> None:
     said = predictions_of([0.5, -0.5, 1.0], [1, 1, 1], patients=["a", "b", "c"])
     table = score_table(said, validation=said, replicates=50)
-    for score in ("auroc", "specificity", "balanced_accuracy"):
+    for score in ("auroc", "auprc", "precision", "specificity", "balanced_accuracy"):
         row = rows_of(table, score=score).iloc[0]
         assert np.isnan(row["value"])
         assert "cannot be said: no tile of benign" in row["note"]
     assert values(table, cutoff="0.5")["recall"] == pytest.approx(2 / 3)
+    assert values(table, cutoff="0.5")["f1"] == pytest.approx(4 / 5)
     assert "validation" not in set(table.to_pandas()["cutoff"])
+
+
+@settings(max_examples=10)
+@given(seeds)
+def test_what_is_1_whatever_the_network_says_is_no_score_of_a_slide_or_patient(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    patients = np.repeat(["all", "none", "some"], 8).tolist()
+    y = np.concatenate([np.ones(8), np.zeros(8), np.arange(8) % 2]).astype(np.int64)
+    table = score_table(predictions_of(random.normal(size=24), y, patients=patients), replicates=20)
+    for by in ("patient_id", "slide_id"):
+        for score in ("precision", "auprc", "auroc"):
+            rows = rows_of(table, by=by, score=score).set_index("group")
+            assert rows["value"].isna().tolist()[:2] == [True, True]
+            assert rows.loc["all", "note"] == "cannot be said: no tile of benign"
+            assert rows.loc["none", "note"] == "cannot be said: no tile of cancer"
+        assert values(table, by=by, group="some", cutoff="none")["auprc"] <= 1
+        assert values(table, by=by, group="all", cutoff="0.5")["recall"] >= 0
 
 
 def test_without_a_positive_tile_nothing_is_said_of_finding_them() -> None:
