@@ -92,30 +92,25 @@ def sweep(  # noqa: PLR0913  as for evaluate
     run
         Where the models were trained.
     model
-        As for ``evaluation.evaluate_models``: names, patterns, or the name of repeats, which are drawn as
-        one curve.
+        As for ``evaluation.evaluate_models``; repeats are drawn as one curve.
     sweeps
         Changes, as ``shift_config.sweep_of`` reads them.
     apply_at
-        What is changed: ``source``, the stored tile at its full size, or ``input``, the image of the
-        network's size; or both.
+        ``source``, the stored tile at its full size, ``input``, the image of the network's size, or both.
     part, on, where, work, observer
         As for ``evaluation.evaluate``.
     replicates
-        Draws of patients whose scores are kept for every level in ``sweeps/draws``, so that intervals over
-        patients can be made of several networks: the draws of predictions. None by default; levels that
-        were not drawn before are asked again.
+        Draws of patients whose scores are kept for every level in ``sweeps/draws``, the same as of
+        predictions, for intervals over patients; levels that were not drawn before are asked again.
     keep_logits
-        Keep each tile's logits and sharpness at every level too, in ``sweeps/tiles``: levels that are known
-        are asked again.
+        Keep tiles' logits and sharpness at every level in ``sweeps/tiles``; known levels are asked again.
     overwrite
         Ask again what tables have.
 
     Raises
     ------
     ConfigError
-        A sweep or a model is not as expected, no tile has a label, tiles are decoded at a share of their
-        size where they themselves are to be changed, or another command asks the same.
+        A sweep or a model is not as expected, no tile has a label, or another command asks the same.
     TrainError
         A checkpoint is damaged, memory is too little, or another rank has ended.
     """

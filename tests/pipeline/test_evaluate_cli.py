@@ -74,8 +74,11 @@ NET = ("--model", "net")
 ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "an unknown model": (("--model", "nett"), r"models/nett: expected a model .*mean net\?"),
     "no name of a model": ((), r"models/model: expected a model that was trained .*there are net"),
-    "an unknown part": ((*NET, "--part", "tset"), r"--part.*'tset'.*'train', 'validation', 'test'"),
-    "unknown views": ((*NET, "--tta", "d3"), r"--tta.*'d3'.*'none', 'flips', 'd4'"),
+    "an unknown part": (
+        (*NET, "--part", "tset"),
+        r"part: expected train, validation, test or all, got 'tset'",
+    ),
+    "unknown views": ((*NET, "--tta", "d3"), r"tta: expected none, flips or d4, got 'd3'"),
     "an unknown device": ((*NET, "--device", "gpu"), r"device: expected auto, cpu.*got 'gpu'"),
     "a negative number": ((*NET, "--workers", "-1"), r"workers: expected .*0 or more, got -1"),
     "an unknown shift": (
@@ -94,24 +97,27 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
         (*NET, "--sweep", "box_blur:x"),
         r"sweep box_blur: expected levels .*such as box_blur:1,2,3, got 'x'",
     ),
-    "an unknown place": ((*NET, "--sweep", "noise", "--apply-at", "end"), r"--apply-at.*'end'"),
+    "an unknown place": (
+        (*NET, "--sweep", "noise", "--apply-at", "end"),
+        r"apply_at: expected source, input or both, got 'end'",
+    ),
     "a sweep of views": (
         (*NET, "--sweep", "noise", "--tta", "d4"),
-        r"sweep: expected one view .*got --tta d4; leave --tta out, or leave --sweep out",
+        r"sweep: expected one view .*got tta d4; leave tta out, or leave sweep out",
     ),
     "a sweep of shortcuts": (
         (*NET, "--sweep", "noise", "--shortcut", "test"),
-        r"sweep: expected tiles without .*got --shortcut test; leave --shortcut out, or leave",
+        r"sweep: expected tiles without .*got shortcut test; leave shortcut out, or leave",
     ),
     "a sweep of an ensemble": (
         (*NET, "--sweep", "noise", "--ensemble", "all"),
-        r"sweep: expected models one by one, got --ensemble all; leave --ensemble out: repeats",
+        r"sweep: expected models one by one, got ensemble all; leave ensemble out: repeats",
     ),
     "a place without a sweep": (
         (*NET, "--apply-at", "input"),
-        r"apply-at: expected together with --sweep, got it alone; add a sweep, such as --sweep",
+        r"apply_at: expected together with sweep, got it alone; add a sweep, such as box_blur",
     ),
-    "logits without a sweep": ((*NET, "--keep-logits"), r"keep-logits: expected together with"),
+    "logits without a sweep": ((*NET, "--keep-logits"), r"keep_logits: expected together with"),
     "a misspelt column": (
         (*NET, "--where", "scaner == 'A'"),
         r"where: no column scaner in the manifest \(did you mean scanner\?\)",
@@ -137,17 +143,20 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "an unknown kind of map": (
         (*NET, "--overwrite", "--heat-maps", "jpg"),
-        r"heat-maps: kinds: expected png, ome-tiff, geojson, or several of them, got 'jpg'$",
+        r"heat_maps: kinds: expected png, ome-tiff, geojson, or several of them, got 'jpg'$",
     ),
-    "no kind of map": ((*NET, "--heat-maps", ""), r"heat-maps: kinds: expected png, ome-tiff"),
-    "an unknown method": ((*NET, "--cam", "lime"), r"--cam.*'lime'.*'gradcam', 'hirescam'"),
+    "no kind of map": ((*NET, "--heat-maps", ""), r"heat_maps: kinds: expected png, ome-tiff"),
+    "an unknown method": (
+        (*NET, "--cam", "lime"),
+        r"cam: method: expected gradcam or hirescam, got 'lime'",
+    ),
     "an unknown slide": (
         (*NET, "--heat-maps", "png", "--slides", "me"),
         r"slides: no predictions of me; there are tiles_test",
     ),
     "slides of nothing": (
         (*NET, "--slides", "tiles_test"),
-        r"slides: expected together with --heat-maps or --cam, got it alone; leave it out",
+        r"slides: expected together with heat_maps or cam, got it alone; leave it out",
     ),
     "an ensemble of a model's name": ((*NET, "--ensemble", "net"), r"ensemble: net is the name of"),
     "a flag of another command": ((*NET, "--replicates", "0"), r"No such option: --replicates"),

@@ -109,7 +109,7 @@ def _kill_after(line: list[str], *, shards: int, cwd: Path) -> None:
         until = time.monotonic() + 60
         while len(list(store.glob("*/c.*"))) < shards and started.poll() is None:
             assert time.monotonic() < until
-            time.sleep(0.002)
+            time.sleep(0.005)
         os.killpg(started.pid, signal.SIGKILL)
 
 

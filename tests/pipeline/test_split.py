@@ -37,6 +37,21 @@ def run(written: Path, tmp_path: Path) -> Path:
     return tmp_path / "RUN"
 
 
+@pytest.fixture(scope="module")
+def once_divided(written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That run, split as the study is; never written to by a test."""
+    run = tmp_path_factory.mktemp("divided") / "RUN"
+    shutil.copytree(written, run)
+    split_run(run, STUDY)
+    return run
+
+
+@pytest.fixture
+def divided(once_divided: Path, tmp_path: Path) -> Path:
+    shutil.copytree(once_divided, tmp_path / "DIVIDED")
+    return tmp_path / "DIVIDED"
+
+
 def splits(run: Path) -> pd.DataFrame:
     return pd.read_parquet(run / "splits.parquet")
 
@@ -71,11 +86,9 @@ def test_the_study_is_split_by_patient_and_its_test_part_divided_by_scanner(
     assert summary["audit"]["findings"] == []
 
 
-def test_a_split_is_a_function_of_run_and_settings(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path / "OTHER")
+def test_a_split_is_a_function_of_run_and_settings(run: Path, once_divided: Path) -> None:
     split_run(run, STUDY)
-    split_run(tmp_path / "OTHER", STUDY)
-    assert digests(run) == digests(tmp_path / "OTHER")
+    assert digests(run) == digests(once_divided)
     before = digests(run)
     assert split_run(run, STUDY).plan.kept == 30
     assert {name for name in before if digests(run)[name] != before[name]} <= {"split.json"}
@@ -96,24 +109,23 @@ def test_slides_that_are_added_get_a_part_and_the_others_keep_theirs(run: Path) 
     assert manifest(run)["split"].notna().all()
 
 
-def test_a_slide_that_fails_for_a_while_comes_back_where_it_was(run: Path) -> None:
-    split_run(run, STUDY)
-    table = splits(run)
+def test_a_slide_that_fails_for_a_while_comes_back_where_it_was(divided: Path) -> None:
+    table = splits(divided)
     before = dict(zip(map(str, table["slide_id"]), map(str, table["split"]), strict=True))
     away = next(name for name, part in sorted(before.items()) if part == "test")
     patient = [name for name in before if name.rpartition("_")[0] == away.rpartition("_")[0]]
-    records = {name: (run / f".state/slides/{name}.json").read_bytes() for name in patient}
-    tables = {name: (run / f"manifest/{name}.parquet").read_bytes() for name in patient}
+    records = {name: (divided / f".state/slides/{name}.json").read_bytes() for name in patient}
+    tables = {name: (divided / f"manifest/{name}.parquet").read_bytes() for name in patient}
     for name in patient:
-        (run / f".state/slides/{name}.json").unlink()
-        (run / f"manifest/{name}.parquet").unlink()
-    split_run(run, STUDY)
-    assert splits(run).set_index("slide_id")["split"].to_dict() == before
+        (divided / f".state/slides/{name}.json").unlink()
+        (divided / f"manifest/{name}.parquet").unlink()
+    split_run(divided, STUDY)
+    assert splits(divided).set_index("slide_id")["split"].to_dict() == before
     for name in patient:
-        (run / f".state/slides/{name}.json").write_bytes(records[name])
-        (run / f"manifest/{name}.parquet").write_bytes(tables[name])
-    split_run(run, STUDY)
-    assert manifest(run).groupby("slide_id", observed=True)["split"].first().to_dict() == before
+        (divided / f".state/slides/{name}.json").write_bytes(records[name])
+        (divided / f"manifest/{name}.parquet").write_bytes(tables[name])
+    split_run(divided, STUDY)
+    assert manifest(divided).groupby("slide_id", observed=True)["split"].first().to_dict() == before
 
 
 def test_other_settings_are_refused_with_the_difference_and_overwrite_draws_again(
@@ -176,16 +188,15 @@ def test_the_name_of_a_centre_may_have_a_comma(tmp_path: Path, wsi: Command) -> 
 
 
 def test_a_list_of_a_run_splits_another_one_of_the_same_patients(
-    run: Path, tmp_path: Path, wsi: Command
+    divided: Path, tmp_path: Path, wsi: Command
 ) -> None:
-    split_run(run, STUDY)
     other = [
         WrittenSlide(slide_id=f"fine_{slide.slide_id}", patient_id=slide.patient_id)
         for slide in study()
     ]
     write_run(tmp_path / "FINE", other)
-    assert wsi("split", tmp_path / "FINE", "--from", run / "splits.csv").code == 0
-    both = pd.concat([manifest(run), manifest(tmp_path / "FINE")])
+    assert wsi("split", tmp_path / "FINE", "--from", divided / "splits.csv").code == 0
+    both = pd.concat([manifest(divided), manifest(tmp_path / "FINE")])
     assert (both.astype({"patient_id": str}).groupby("patient_id")["split"].nunique() == 1).all()
 
 
@@ -325,16 +336,15 @@ def test_a_change_cut_off_in_the_middle_is_finished(
     assert manifest(run)["split"].notna().all()
 
 
-def test_a_manifest_that_is_not_what_was_decided_is_found(run: Path, wsi: Command) -> None:
-    split_run(run, STUDY)
-    path = run / "manifest" / "p00_A.parquet"
+def test_a_manifest_that_is_not_what_was_decided_is_found(divided: Path, wsi: Command) -> None:
+    path = divided / "manifest" / "p00_A.parquet"
     table = pq.read_table(path, partitioning=None)
     was = table.column("split").to_pylist()[0]
     other = "test" if was == "train" else "train"
     place = table.schema.get_field_index("split")
     words = pa.array([other] * len(table)).dictionary_encode()
     pq.write_table(table.set_column(place, "split", words), path)
-    ended = wsi("split", run, "--check")
+    ended = wsi("split", divided, "--check")
     assert ended.code == 1
     assert (
         f"slide p00_A is in {other} (split of the manifest) and in {was} (splits.parquet)"
@@ -375,10 +385,9 @@ def test_a_slide_that_looks_like_another_is_told(tmp_path: Path, wsi: Command) -
 
 
 def test_a_patient_that_was_corrected_in_the_slide_table_is_checked_at_once(
-    run: Path, wsi: Command
+    divided: Path, wsi: Command
 ) -> None:
-    split_run(run, STUDY)
-    parts = splits(run).set_index("slide_id")["split"]
+    parts = splits(divided).set_index("slide_id")["split"]
     slides = study()
     train, test = (str(parts.index[parts == part][0]) for part in ("train", "test"))
     patient = next(slide.patient_id for slide in slides if slide.slide_id == train)
@@ -386,30 +395,28 @@ def test_a_patient_that_was_corrected_in_the_slide_table_is_checked_at_once(
         replace(slide, patient_id=patient) if slide.slide_id == test else slide for slide in slides
     ]
     for number, slide in enumerate(corrected):
-        write_record(RunDirectory(path=run), record_of(slide, number, tiles=36))
-    assert f"leak: patient {patient} is in train" in wsi("split", run, "--check").err
-    refused = wsi("split", run, "--test", "5", "--validation", "4")
+        write_record(RunDirectory(path=divided), record_of(slide, number, tiles=36))
+    assert f"leak: patient {patient} is in train" in wsi("split", divided, "--check").err
+    refused = wsi("split", divided, "--test", "5", "--validation", "4")
     assert refused.code == 2
     assert "its slides belong together now" in refused.err
 
 
-def test_slides_cut_after_the_split_are_in_no_part_until_it_runs_again(run: Path) -> None:
-    split_run(run, STUDY)
-    write_run(run, study()[:1])  # as tile --overwrite leaves it
-    found = audit_split(run)
+def test_slides_cut_after_the_split_are_in_no_part_until_it_runs_again(divided: Path) -> None:
+    write_run(divided, study()[:1])  # as tile --overwrite leaves it
+    found = audit_split(divided)
     assert found.findings == ()
     assert "36 tiles are in no part (p00_A)" in "\n".join(found.unchecked)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "folder"])
 def test_tables_made_elsewhere_are_audited(
-    kind: str, run: Path, tmp_path: Path, wsi: Command
+    kind: str, once_divided: Path, tmp_path: Path, wsi: Command
 ) -> None:
     rng = np.random.default_rng(1)
-    names = ["slide_id", "patient_id", "x", "y", "width", "height"]
-    split_run(run, STUDY)
-    table = manifest(run)[names].astype({"slide_id": str, "patient_id": str})
-    tables = {"good": table.assign(split=manifest(run)["split"].astype(str))}
+    names = ["slide_id", "patient_id", "x", "y", "width", "height", "split"]
+    table = manifest(once_divided)[names].astype({"slide_id": str, "patient_id": str, "split": str})
+    tables = {"good": table}
     tables["bad"] = table.assign(split=rng.choice(["train", "test"], len(table)))
     ended = {}
     for name, made in tables.items():

@@ -131,7 +131,7 @@ class EvaluateConfig(Config):
             self._refuse_without_sweep()
         if self.slides is not None and self.heat_maps is None and self.cam is None:
             raise ConfigError(
-                "slides: expected together with heat-maps or cam, got it alone; leave it out, or choose the "
+                "slides: expected together with heat_maps or cam, got it alone; leave it out, or choose the "
                 "tiles that are asked for with where"
             )
         return self
@@ -169,7 +169,7 @@ class EvaluateConfig(Config):
         ConfigError
             One is given.
         """
-        given = {"apply-at": self.apply_at is not None, "keep-logits": self.keep_logits}
+        given = {"apply_at": self.apply_at is not None, "keep_logits": self.keep_logits}
         for name, is_given in given.items():
             if is_given:
                 raise ConfigError(
