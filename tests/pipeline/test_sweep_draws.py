@@ -1,4 +1,4 @@
-"""Levels judged some at a time; draws of patients along sweeps: those of predictions, and a study's answer."""
+"""Levels judged some at a time; patients drawn along sweeps as of predictions; a study's answer by them."""
 
 from collections.abc import Iterator
 from pathlib import Path
