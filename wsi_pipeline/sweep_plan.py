@@ -13,6 +13,7 @@ import torch
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.asked_tiles import AskedTiles, asked_tiles, inputs_of
 from wsi_pipeline.evaluate.asking import weights_digest
+from wsi_pipeline.evaluate.ensembles import chosen_models
 from wsi_pipeline.evaluate.nested import Drawn
 from wsi_pipeline.evaluate.question import Question, condition_of, key_of
 from wsi_pipeline.evaluate.shift_config import Place, Sweep
@@ -22,6 +23,7 @@ from wsi_pipeline.evaluate.sweep_files import SweepFiles, every, known_table
 from wsi_pipeline.evaluate.sweep_patients import drawn_levels, sweep_patients
 from wsi_pipeline.train.config import WorkConfig
 from wsi_pipeline.train.model_directory import model_directory
+from wsi_pipeline.train.peers import device_of
 from wsi_pipeline.training import Trained, load_network
 
 
@@ -92,6 +94,42 @@ class SweepCandidate:
     def drawn_as(self, wanted: SweepWanted) -> dict[str, Any]:
         """Return what draws of patients depend on."""
         return {**self.asked, "replicates": wanted.replicates}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSweep:
+    """What a network would be asked along sweeps."""
+
+    model: str
+    tiles: int
+    levels: int
+    left: int
+    """Levels that its tables lack."""
+    notes: tuple[str, ...]
+
+
+def planned_sweeps(wanted: SweepWanted, models: Iterable[str]) -> tuple[PlannedSweep, ...]:
+    """Return what ``robustness.sweep`` would ask; nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        As for that, as far as it shows before anything is asked.
+    """
+    device = device_of(wanted.work.device)
+    names = chosen_models(wanted.run, tuple(models)).names
+    levels = sum(len(sweep.levels) for sweep, _ in wanted.each)
+    found = [sweep_candidate(name, wanted, device) for name in names]
+    return tuple(
+        PlannedSweep(
+            model=each.name,
+            tiles=len(each.tiles),
+            levels=levels,
+            left=len(each.lacking(wanted)),
+            notes=each.notes,
+        )
+        for each in found
+    )
 
 
 def sweep_candidate(name: str, wanted: SweepWanted, device: torch.device) -> SweepCandidate:

@@ -1,7 +1,6 @@
 """Collages of tiles that were asked with a shortcut: they look as the network saw them."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +21,14 @@ from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.train.looking import batches_on  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = WorkConfig(device="cpu", threads=1)
 BLACK = {
     "kind": "cutout",
     "train": {"benign": 0.5, "cancer": 0.1},
     "test": {"benign": 0.4, "cancer": 1},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STUDY: dict[str, Any] = {
     "base": {**SMALL, "epochs": 1},
     "arms": {"plain": {}, "sd": {"loss.decoupling": 0.01}},
@@ -27,14 +29,6 @@ STUDY: dict[str, Any] = {
     "repeats": 1,
     "experiments": {"elsewhere": {"kind": "external"}},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -334,6 +334,16 @@ def test_the_command_prints_scores_by_level_and_where_they_are_drawn(
     )
 
 
+def test_a_dry_run_says_how_many_levels_are_left(run: Path, wsi: Command) -> None:
+    asked = ("evaluate", run, "--model", "plain", "--device", "cpu", "--sweep")
+    sweep(run, model="plain", sweeps=["hed:0.1"], work=CPU)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    (planned,) = json.loads(wsi(*asked, "hed:0.1,0.2", "--dry-run", "--json").out)["sweeps"]
+    assert (planned["levels"], planned["left"]) == (3, 1)
+    assert f"{planned['tiles']} shifted tiles to ask" in wsi(*asked, "hed:0.1,0.2", "--dry-run").out
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
 def test_what_is_there_is_asked_again_on_request(run: Path) -> None:
     asked: dict[str, Any] = {"model": "plain", "sweeps": ["contrast:0.5"], "work": CPU}
     first = sweep(run, **asked)
