@@ -161,7 +161,7 @@ def _ask(
     )
     parts = PartFiles(
         above=first.files.parts,
-        key=key_of([each.asked for each in group], said_of(levels), torch.__version__),
+        key=key_of([(each.name, each.asked) for each in group], said_of(levels), torch.__version__),
         cut=sweep_cut(len(first.tiles), first.trained.config.batch_size),
     )
     one_pass = SweepPass(

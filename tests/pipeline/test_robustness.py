@@ -21,14 +21,11 @@ from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline import robustness  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
-from wsi_pipeline.evaluate import sweep_answers, sweeping  # noqa: E402
-from wsi_pipeline.evaluate.nested import drawn_of, over_repeats  # noqa: E402
+from wsi_pipeline.evaluate import sweeping  # noqa: E402
 from wsi_pipeline.evaluate.observer import SilentAskObserver  # noqa: E402
-from wsi_pipeline.evaluate.predictions import read_predictions  # noqa: E402
 from wsi_pipeline.evaluate.shift_config import Place  # noqa: E402
 from wsi_pipeline.evaluate.shifts import shifted  # noqa: E402
 from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS  # noqa: E402
-from wsi_pipeline.evaluate.sweep_patients import read_drawn  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
 from wsi_pipeline.pixels import resized_by_area  # noqa: E402
@@ -226,52 +223,6 @@ def test_a_pass_that_was_cut_off_goes_on_and_comes_to_the_same(
     assert (told.there, told.done) == (16, [4])
     assert [path.read_bytes() for path in again.tables["plain"]] == expected
     assert not parts.exists()
-
-
-def test_it_is_the_same_however_many_levels_are_judged_together(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, Any] = {
-        "model": ["plain", "averaged"],
-        "sweeps": ["jpeg:40,60", "saturation:0.5"],
-        "keep_logits": True,
-        "replicates": 20,
-        "work": CPU,
-    }
-    found: list[list[bytes]] = []
-    for at_once in (2**28, 1):
-        monkeypatch.setattr(sweep_answers, "AT_ONCE_BYTES", at_once)
-        monkeypatch.setattr(sweep_answers, "_AT_ONCE_TILES", at_once)
-        monkeypatch.setattr(sweeping, "PART_TILES", min(at_once, 8))
-        swept = sweep(run, **asked, overwrite=True)
-        paths = [*swept.tables["plain"], *swept.tables["averaged"], *swept.draws["averaged"]]
-        found.append([path.read_bytes() for path in (*paths, swept.curves)])
-        found[-1].append(tiles_of(run, "averaged").to_json().encode())
-    assert found[0] == found[1]
-
-
-def test_draws_of_patients_without_a_change_are_those_of_the_predictions(run: Path) -> None:
-    tiles: dict[str, Any] = {"model": "plain", "part": "all", "work": CPU}  # of three slides
-    asked = {**tiles, "sweeps": ["brightness:0.5"]}
-    assert sweep(run, **asked).draws == {"plain": ()}
-    first = sweep(run, **asked, replicates=30)
-    assert first.asked == 2
-    assert sweep(run, **asked, replicates=30).asked == 0
-    (path,) = first.draws["plain"]
-    expected = drawn_of(read_predictions(evaluate(run, **tiles).predictions), replicates=30)
-    found = read_drawn(path, [1.0], expected.classes)
-    assert (found.tiles, found.patients) == (expected.tiles, 3)
-    assert found.effective == expected.effective
-    ours, theirs = over_repeats([found]), over_repeats([expected])
-    for key, each in theirs.items():
-        assert found.values[key] == expected.values[key]
-        assert ours[key].interval.low == pytest.approx(each.interval.low, rel=1e-6)
-        assert ours[key].interval.high == pytest.approx(each.interval.high, rel=1e-6)
-    more = sweep(run, **{**asked, "sweeps": ["brightness:0.5,1.5"]}, replicates=30)
-    assert more.asked == 1
-    levels = pd.read_parquet(path).groupby("level").size()
-    assert levels.index.tolist() == [0.5, 1.0, 1.5]
-    assert (levels == len(expected.values)).all()
 
 
 def test_parts_of_other_levels_are_not_gone_on_with(

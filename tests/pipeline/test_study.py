@@ -252,28 +252,6 @@ def test_a_plan_says_what_is_to_do_and_writes_nothing(run: Path) -> None:
     assert not (run.parent / "OUT").exists()
 
 
-def test_a_sweep_speaks_for_or_against_where_both_intervals_do(run: Path) -> None:
-    """One arm learns nothing, the other colours, which a blur leaves; patients are three slides."""
-    values = asked(
-        {"blurred": {"kind": "sweep", "part": "all", "shifts": ["box_blur:2,3"]}},
-        base={**SMALL, "epochs": 4, "optimise": {"lr": 1e-2}},
-        arms={"sighted": {}, "blind": {"epochs": 1, "optimise.lr": 1e-12}},
-        repeats=3,
-    )
-    arms = ("sighted", "blind")
-    for method, reference, verdict in ((*arms, "for"), (*arms[::-1], "against")):
-        config = study_config({**values, "method": method, "reference": reference})
-        outcome = study(run, config, out=run.parent / "OUT", work=work_of(config, {}))
-        found = {each.tiles: each for each in outcome.answers}
-        assert found["box_blur"].verdict == verdict, found["box_blur"].text
-        row = table_of(outcome).query(
-            "tiles == 'box_blur' and score == 'balanced_accuracy' and arm == @method"
-        )
-        low, high = row["difference_nested_low"].item(), row["difference_nested_high"].item()
-        assert (verdict == "for") == (0 < low <= high)
-        assert (verdict == "against") == (low <= high < 0)
-
-
 def test_another_question_is_asked_without_training_again(run: Path) -> None:
     carried_out(run, study_config(asked(repeats=1)), run.parent / "OUT")
     weights = run / "models/study.sd-0/checkpoints/best.pt"

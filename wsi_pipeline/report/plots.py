@@ -1,7 +1,7 @@
 """Figures of the page as PNG files for papers and talks: the same values, drawn by matplotlib."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,12 @@ Panel = Curves | Lines | Ranges
 _DPI = 130
 _ACROSS = 2
 _SHORT = 18  # letters of a name, of which three stand beside each other
-_FEW_POWERS = 200  # largest by least value of an axis with more than powers of ten
+_STEPS: Mapping[float, Sequence[float]] = {
+    4.0: (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+    200.0: (1, 2, 5),
+}
+"""By the largest by the least value of a logarithmic axis: which numbers are marked; else powers of ten."""
+
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -118,7 +123,7 @@ def _second_axis(axes: Axes, panel: Lines) -> None:
 
 def _plain_numbers(axis: Axis, low: float, high: float) -> None:
     """Write the numbers of a logarithmic axis out, those between powers of ten where there are few powers."""
-    steps = (1, 2, 5) if high < _FEW_POWERS * low else (1,)
+    steps = next((each for reach, each in _STEPS.items() if high < reach * low), (1,))
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.9g}"))
     axis.set_minor_formatter(NullFormatter())
