@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from wsi_pipeline.evaluate.predictions import CLASSES, Predictions
-from wsi_pipeline.evaluate.scores import score_table
-from wsi_pipeline.evaluate.sweep_columns import SWEEP_COLUMNS
+from wsi_pipeline.evaluate.score.table import score_table
+from wsi_pipeline.evaluate.sweep.columns import SWEEP_COLUMNS
 from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.tables import table_of_rows, write_table
 from wsi_pipeline.train.metrics import evaluation

@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.by_slide import (
+from wsi_pipeline.evaluate.ask.observer import SlidesTold
+from wsi_pipeline.evaluate.maps.by_slide import (
     class_numbers,
     class_stems,
     of_rows,
     probabilities_of,
     rows_of_slides,
 )
-from wsi_pipeline.evaluate.cam import Method, cam_colours, class_activation, feature_layer
-from wsi_pipeline.evaluate.heat_config import CamConfig
-from wsi_pipeline.evaluate.observer import SlidesTold
+from wsi_pipeline.evaluate.maps.cam import Method, cam_colours, class_activation, feature_layer
+from wsi_pipeline.evaluate.maps.config import CamConfig
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.evaluate.question import Question
 from wsi_pipeline.files import publish_bytes

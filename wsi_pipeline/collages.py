@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asked_tiles import inputs_of
-from wsi_pipeline.evaluate.by_slide import odds_of, probabilities_of
-from wsi_pipeline.evaluate.collage import Surest, surest_tiles
+from wsi_pipeline.evaluate.ask.asked_tiles import inputs_of
+from wsi_pipeline.evaluate.maps.by_slide import odds_of, probabilities_of
+from wsi_pipeline.evaluate.maps.collage import Surest, surest_tiles
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.files import publish_bytes, read_bytes
 from wsi_pipeline.geometry import Rgb

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asking import parts_told
-from wsi_pipeline.evaluate.bootstrap import Interval
-from wsi_pipeline.evaluate.ensembles import Chosen, chosen_models
-from wsi_pipeline.evaluate.judging import Evaluated, judge, judge_ensemble
-from wsi_pipeline.evaluate.nested import by_score, repeated
-from wsi_pipeline.evaluate.observer import AskObserver, SilentAskObserver
+from wsi_pipeline.evaluate.ask.asking import parts_told
+from wsi_pipeline.evaluate.ask.ensembles import Chosen, chosen_models
+from wsi_pipeline.evaluate.ask.judging import Evaluated, judge, judge_ensemble
+from wsi_pipeline.evaluate.ask.observer import AskObserver, SilentAskObserver
+from wsi_pipeline.evaluate.ask.tta import VIEWS
 from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.question import PARTS, Part, Question, Tta
-from wsi_pipeline.evaluate.sweep_table import arm_of
-from wsi_pipeline.evaluate.tta import VIEWS
+from wsi_pipeline.evaluate.score.bootstrap import Interval
+from wsi_pipeline.evaluate.score.nested import by_score, repeated
+from wsi_pipeline.evaluate.sweep.table import arm_of
 from wsi_pipeline.questions import Member, Plan, ask_of, together_asked
 from wsi_pipeline.remote import absolute
 from wsi_pipeline.stages.lease import sole_use_of

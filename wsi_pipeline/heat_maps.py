@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ConfigError, SlideError
-from wsi_pipeline.evaluate.by_slide import (
+from wsi_pipeline.evaluate.ask.observer import SlidesTold
+from wsi_pipeline.evaluate.maps.by_slide import (
     class_numbers,
     class_stems,
     of_rows,
     probabilities_of,
     rows_of_slides,
 )
-from wsi_pipeline.evaluate.heat import MapFrame, SlideHeat, colours, map_frames, paint
-from wsi_pipeline.evaluate.heat_config import HeatConfig
-from wsi_pipeline.evaluate.heat_geojson import write_heat_geojson
-from wsi_pipeline.evaluate.heat_tiff import write_heat_tiff
-from wsi_pipeline.evaluate.observer import SlidesTold
+from wsi_pipeline.evaluate.maps.config import HeatConfig
+from wsi_pipeline.evaluate.maps.geojson import write_heat_geojson
+from wsi_pipeline.evaluate.maps.heat import MapFrame, SlideHeat, colours, map_frames, paint
+from wsi_pipeline.evaluate.maps.tiff import write_heat_tiff
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.geometry import Boxes

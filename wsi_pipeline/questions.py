@@ -13,19 +13,19 @@ import torch
 from wsi_pipeline.augment.shortcut import Shortcut
 from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asked_tiles import (
+from wsi_pipeline.evaluate.ask.asked_tiles import (
     AskedTiles,
     asked_tiles,
     inputs_of,
     refuse_without_split,
 )
-from wsi_pipeline.evaluate.asking import weights_digest
-from wsi_pipeline.evaluate.judging import Said
-from wsi_pipeline.evaluate.part_files import PartFiles, cut_of
+from wsi_pipeline.evaluate.ask.asking import weights_digest
+from wsi_pipeline.evaluate.ask.judging import Said
+from wsi_pipeline.evaluate.ask.part_files import PartFiles, cut_of
+from wsi_pipeline.evaluate.ask.stored import notes_of, validation_logits
+from wsi_pipeline.evaluate.ask.tta import views_asked
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.evaluate.question import Question, condition_of, key_of, prediction_files
-from wsi_pipeline.evaluate.stored import notes_of, validation_logits
-from wsi_pipeline.evaluate.tta import views_asked
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.loader.world import World
 from wsi_pipeline.train.config import TrainConfig, WorkConfig

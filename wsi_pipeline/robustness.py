@@ -11,13 +11,12 @@ from pathlib import Path
 
 import torch
 
-from wsi_pipeline.evaluate.asked_tiles import inputs_of
-from wsi_pipeline.evaluate.ensembles import Chosen, chosen_models
-from wsi_pipeline.evaluate.observer import AskObserver, SilentAskObserver
-from wsi_pipeline.evaluate.part_files import PartFiles
+from wsi_pipeline.evaluate.ask.asked_tiles import inputs_of
+from wsi_pipeline.evaluate.ask.ensembles import Chosen, chosen_models
+from wsi_pipeline.evaluate.ask.observer import AskObserver, SilentAskObserver
+from wsi_pipeline.evaluate.ask.part_files import PartFiles
 from wsi_pipeline.evaluate.question import Part, Question, key_of
-from wsi_pipeline.evaluate.shift_config import Place, shift_of, sweeps_of
-from wsi_pipeline.evaluate.sweep_answers import (
+from wsi_pipeline.evaluate.sweep.answers import (
     Judgement,
     Level,
     draws_of,
@@ -26,14 +25,15 @@ from wsi_pipeline.evaluate.sweep_answers import (
     said_of,
     tile_pieces,
 )
-from wsi_pipeline.evaluate.sweep_files import (
+from wsi_pipeline.evaluate.sweep.files import (
     SweepFiles,
     metadata_of,
     write_sweep,
 )
-from wsi_pipeline.evaluate.sweep_patients import draws_table
-from wsi_pipeline.evaluate.sweep_table import arm_of, curves, sweep_table
-from wsi_pipeline.evaluate.sweeping import Images, SweepPass, sweep_cut
+from wsi_pipeline.evaluate.sweep.patients import draws_table
+from wsi_pipeline.evaluate.sweep.shift_config import Place, shift_of, sweeps_of
+from wsi_pipeline.evaluate.sweep.sweeping import Images, SweepPass, sweep_cut
+from wsi_pipeline.evaluate.sweep.table import arm_of, curves, sweep_table
 from wsi_pipeline.files import publish_bytes
 from wsi_pipeline.loader.tiles import TileLoader
 from wsi_pipeline.loader.world import World

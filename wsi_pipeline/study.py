@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsi_pipeline.errors import ConfigError, TrainError
-from wsi_pipeline.evaluate.bootstrap import REPLICATES
-from wsi_pipeline.evaluate.shift_config import sweeps_of
-from wsi_pipeline.evaluate.study_answer import Answer
-from wsi_pipeline.evaluate.study_config import StudyConfig
-from wsi_pipeline.evaluate.study_plan import StudyPlan, StudyQuestion, Unit, study_plan
-from wsi_pipeline.evaluate.study_records import Answered, Record, read_record, write_record
-from wsi_pipeline.evaluate.study_scores import mean_scores, study_scores, tile_scores
-from wsi_pipeline.evaluate.study_tiles import TileDigests, check_conditions
+from wsi_pipeline.evaluate.score.bootstrap import REPLICATES
+from wsi_pipeline.evaluate.study.answer import Answer
+from wsi_pipeline.evaluate.study.config import StudyConfig
+from wsi_pipeline.evaluate.study.plan import StudyPlan, StudyQuestion, Unit, study_plan
+from wsi_pipeline.evaluate.study.records import Answered, Record, read_record, write_record
+from wsi_pipeline.evaluate.study.scores import mean_scores, study_scores, tile_scores
+from wsi_pipeline.evaluate.study.tiles import TileDigests, check_conditions
+from wsi_pipeline.evaluate.sweep.shift_config import sweeps_of
 from wsi_pipeline.evaluation import evaluate
 from wsi_pipeline.manifest import manifest_columns
 from wsi_pipeline.remote import absolute

@@ -11,21 +11,21 @@ from typing import Any
 import torch
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.asked_tiles import (
+from wsi_pipeline.evaluate.ask.asked_tiles import (
     AskedTiles,
     asked_tiles,
     inputs_of,
     refuse_without_split,
 )
-from wsi_pipeline.evaluate.asking import weights_digest
-from wsi_pipeline.evaluate.ensembles import chosen_models
-from wsi_pipeline.evaluate.nested import Drawn
+from wsi_pipeline.evaluate.ask.asking import weights_digest
+from wsi_pipeline.evaluate.ask.ensembles import chosen_models
+from wsi_pipeline.evaluate.ask.stored import notes_of
 from wsi_pipeline.evaluate.question import Question, condition_of, key_of
-from wsi_pipeline.evaluate.shift_config import Place, Sweep
-from wsi_pipeline.evaluate.stored import notes_of
-from wsi_pipeline.evaluate.sweep_answers import Level, Listener, level_of, said_of
-from wsi_pipeline.evaluate.sweep_files import SweepFiles, every, known_table
-from wsi_pipeline.evaluate.sweep_patients import drawn_levels, sweep_patients
+from wsi_pipeline.evaluate.score.nested import Drawn
+from wsi_pipeline.evaluate.sweep.answers import Level, Listener, level_of, said_of
+from wsi_pipeline.evaluate.sweep.files import SweepFiles, every, known_table
+from wsi_pipeline.evaluate.sweep.patients import drawn_levels, sweep_patients
+from wsi_pipeline.evaluate.sweep.shift_config import Place, Sweep
 from wsi_pipeline.train.config import WorkConfig
 from wsi_pipeline.train.model_directory import model_directory
 from wsi_pipeline.train.peers import device_of

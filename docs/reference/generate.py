@@ -14,10 +14,10 @@ from wsi_pipeline.cli.app import app
 from wsi_pipeline.compute.profile import Profile
 from wsi_pipeline.config import Config, RunConfig, TileConfig, expected_of
 from wsi_pipeline.evaluate.config import EvaluateConfig
-from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig
-from wsi_pipeline.evaluate.study_columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
-from wsi_pipeline.evaluate.study_config import ExperimentConfig, StudyConfig
-from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, DRAW_COLUMNS, SWEEP_COLUMNS
+from wsi_pipeline.evaluate.maps.config import CamConfig, HeatConfig
+from wsi_pipeline.evaluate.study.columns import STUDY_COLUMNS, STUDY_SCORE_COLUMNS
+from wsi_pipeline.evaluate.study.config import ExperimentConfig, StudyConfig
+from wsi_pipeline.evaluate.sweep.columns import CURVE_COLUMNS, DRAW_COLUMNS, SWEEP_COLUMNS
 from wsi_pipeline.labels.comparison_config import CompareConfig
 from wsi_pipeline.labels.quality_config import QcConfig
 from wsi_pipeline.labels.rules import LabelConfig

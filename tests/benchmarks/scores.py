@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from tests.benchmarks.measure import Plan, Result, judged
-from wsi_pipeline.evaluate.bootstrap import draws_of
-from wsi_pipeline.evaluate.ranking import Ranks, pair_area, precision_area, ranked, roc_area
+from wsi_pipeline.evaluate.score.bootstrap import draws_of
+from wsi_pipeline.evaluate.score.ranking import Ranks, pair_area, precision_area, ranked, roc_area
 from wsi_pipeline.train.metrics import Floats, Ints, area_under_roc
 
 BAR_S = 60.0

@@ -10,10 +10,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_pipeline.evaluate.asked_tiles import AskedTiles
-from wsi_pipeline.evaluate.part_files import PartFiles
-from wsi_pipeline.evaluate.sweep_answers import Level, Listener, judgements
-from wsi_pipeline.evaluate.sweeping import sweep_cut
+from wsi_pipeline.evaluate.ask.asked_tiles import AskedTiles
+from wsi_pipeline.evaluate.ask.part_files import PartFiles
+from wsi_pipeline.evaluate.sweep.answers import Level, Listener, judgements
+from wsi_pipeline.evaluate.sweep.sweeping import sweep_cut
 
 _BATCH_SIZE = 64
 

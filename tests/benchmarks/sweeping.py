@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 from tests.pipeline.images import parquet_of_images
-from wsi_pipeline.evaluate.observer import SilentAskObserver
-from wsi_pipeline.evaluate.part_files import PartFiles
-from wsi_pipeline.evaluate.shift_config import sweeps_of
-from wsi_pipeline.evaluate.sweep_answers import Level, level_of
-from wsi_pipeline.evaluate.sweeping import Images, SweepPass, sweep_cut
+from wsi_pipeline.evaluate.ask.observer import SilentAskObserver
+from wsi_pipeline.evaluate.ask.part_files import PartFiles
+from wsi_pipeline.evaluate.sweep.answers import Level, level_of
+from wsi_pipeline.evaluate.sweep.shift_config import sweeps_of
+from wsi_pipeline.evaluate.sweep.sweeping import Images, SweepPass, sweep_cut
 from wsi_pipeline.geometry import Size
 from wsi_pipeline.loader.dataset import TileDataLoader
 from wsi_pipeline.loader.tiles import TileLoader

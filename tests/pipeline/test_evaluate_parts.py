@@ -16,8 +16,8 @@ from tests.pipeline.runs import environment  # noqa: E402
 from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
-from wsi_pipeline.evaluate import part_files  # noqa: E402
-from wsi_pipeline.evaluate.observer import SilentAskObserver  # noqa: E402
+from wsi_pipeline.evaluate.ask import part_files  # noqa: E402
+from wsi_pipeline.evaluate.ask.observer import SilentAskObserver  # noqa: E402
 from wsi_pipeline.evaluation import Evaluated, Question, evaluate, evaluate_models  # noqa: E402
 from wsi_pipeline.stages.lease import sole_use  # noqa: E402
 from wsi_pipeline.stages.run_directory import RunDirectory  # noqa: E402
@@ -203,7 +203,7 @@ def test_two_ranks_make_the_bytes_that_one_process_makes(run: Path, tmp_path: Pa
 
 _SMALL_PARTS = """
 from wsi_pipeline.cli import app
-from wsi_pipeline.evaluate import part_files
+from wsi_pipeline.evaluate.ask import part_files
 
 part_files.LEAST_TILES = 8
 """

@@ -18,7 +18,7 @@ from wsi_pipeline.activation_maps import Explained, explain  # noqa: E402
 from wsi_pipeline.collages import collage, tile_images  # noqa: E402
 from wsi_pipeline.config import make_config  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
-from wsi_pipeline.evaluate.heat_config import CamConfig  # noqa: E402
+from wsi_pipeline.evaluate.maps.config import CamConfig  # noqa: E402
 from wsi_pipeline.evaluate.predictions import read_predictions  # noqa: E402
 from wsi_pipeline.evaluation import Question, evaluate  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402

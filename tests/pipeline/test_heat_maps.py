@@ -20,9 +20,9 @@ from tests.pipeline.runs import leftovers, tile
 from tests.writers.mrxs import Camera, write_mrxs
 from wsi_pipeline.config import TileConfig, make_config
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate import heat_geojson
-from wsi_pipeline.evaluate.heat import from_bytes
-from wsi_pipeline.evaluate.heat_config import HeatConfig
+from wsi_pipeline.evaluate.maps import geojson as heat_geojson
+from wsi_pipeline.evaluate.maps.config import HeatConfig
+from wsi_pipeline.evaluate.maps.heat import from_bytes
 from wsi_pipeline.heat_maps import Mapped, heat_maps
 from wsi_pipeline.report.heat_picture import LEGEND_PX
 from wsi_pipeline.report.overlay import CAPTION_PX

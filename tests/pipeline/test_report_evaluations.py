@@ -21,8 +21,8 @@ from tests.invented_predictions import (
     write_sweep,
 )
 from tests.pipeline.runs import environment
-from wsi_pipeline.evaluate.asymmetry import shifts_from_learnt
-from wsi_pipeline.evaluate.confusion import confusions
+from wsi_pipeline.evaluate.score.asymmetry import shifts_from_learnt
+from wsi_pipeline.evaluate.score.confusion import confusions
 from wsi_pipeline.stages.report import report_run
 from wsi_pipeline.tables import write_table
 

@@ -21,11 +21,11 @@ from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import labelled_run, small  # noqa: E402
 from wsi_pipeline import robustness  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
-from wsi_pipeline.evaluate import sweeping  # noqa: E402
-from wsi_pipeline.evaluate.observer import SilentAskObserver  # noqa: E402
-from wsi_pipeline.evaluate.shift_config import Place  # noqa: E402
-from wsi_pipeline.evaluate.shifts import shifted  # noqa: E402
-from wsi_pipeline.evaluate.sweep_columns import CURVE_COLUMNS, SWEEP_COLUMNS  # noqa: E402
+from wsi_pipeline.evaluate.ask.observer import SilentAskObserver  # noqa: E402
+from wsi_pipeline.evaluate.sweep import sweeping  # noqa: E402
+from wsi_pipeline.evaluate.sweep.columns import CURVE_COLUMNS, SWEEP_COLUMNS  # noqa: E402
+from wsi_pipeline.evaluate.sweep.shift_config import Place  # noqa: E402
+from wsi_pipeline.evaluate.sweep.shifts import shifted  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
 from wsi_pipeline.pixels import resized_by_area  # noqa: E402
@@ -355,7 +355,7 @@ def test_what_is_there_is_asked_again_on_request(run: Path) -> None:
 _TWO_RANKS = """
 import sys
 import torch
-from wsi_pipeline.evaluate import sweeping
+from wsi_pipeline.evaluate.sweep import sweeping
 from wsi_pipeline.robustness import sweep
 from wsi_pipeline.train.config import WorkConfig
 

@@ -18,7 +18,7 @@ from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run  # noqa: E402
 from wsi_pipeline import study as studies  # noqa: E402
 from wsi_pipeline.errors import ConfigError, OutputError, TrainError  # noqa: E402
-from wsi_pipeline.evaluate.study_config import StudyConfig, study_config, work_of  # noqa: E402
+from wsi_pipeline.evaluate.study.config import StudyConfig, study_config, work_of  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.study import StudyOutcome, planned, study  # noqa: E402
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.runs import REPOSITORY, Command, Ended  # noqa: E402
 from wsi_pipeline.config import read_yaml  # noqa: E402
-from wsi_pipeline.evaluate.study_config import study_config, work_of  # noqa: E402
+from wsi_pipeline.evaluate.study.config import study_config, work_of  # noqa: E402
 from wsi_pipeline.stages.import_tiles import ImportConfig, import_tiles  # noqa: E402
 from wsi_pipeline.study import study  # noqa: E402
 

@@ -11,11 +11,12 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from tests.pipeline.trainable import SMALL, labelled_run, small  # noqa: E402
 from wsi_pipeline import robustness  # noqa: E402
-from wsi_pipeline.evaluate import sweep_answers, sweeping  # noqa: E402
-from wsi_pipeline.evaluate.nested import drawn_of, over_repeats  # noqa: E402
 from wsi_pipeline.evaluate.predictions import read_predictions  # noqa: E402
-from wsi_pipeline.evaluate.study_config import study_config, work_of  # noqa: E402
-from wsi_pipeline.evaluate.sweep_patients import read_drawn  # noqa: E402
+from wsi_pipeline.evaluate.score.nested import drawn_of, over_repeats  # noqa: E402
+from wsi_pipeline.evaluate.study.config import study_config, work_of  # noqa: E402
+from wsi_pipeline.evaluate.sweep import answers as sweep_answers  # noqa: E402
+from wsi_pipeline.evaluate.sweep import sweeping  # noqa: E402
+from wsi_pipeline.evaluate.sweep.patients import read_drawn  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.robustness import sweep  # noqa: E402
 from wsi_pipeline.study import study  # noqa: E402

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from wsi_pipeline.cli.console import STDERR, duration
 from wsi_pipeline.config import first_of
-from wsi_pipeline.evaluate.observer import AskObserver, SilentAskObserver
+from wsi_pipeline.evaluate.ask.observer import AskObserver, SilentAskObserver
 
 _NAMED = 3
 

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from wsi_pipeline.evaluate.config import EvaluateConfig
-    from wsi_pipeline.evaluate.heat_config import CamConfig
+    from wsi_pipeline.evaluate.maps.config import CamConfig
     from wsi_pipeline.evaluation import EvaluatedModels
     from wsi_pipeline.train.config import WorkConfig
 

@@ -17,7 +17,7 @@ def show_plan(
 ) -> None:
     """Print what networks would be asked, and how much of it is left; nothing is written."""
     from wsi_pipeline.cli import console
-    from wsi_pipeline.evaluate.tta import VIEWS
+    from wsi_pipeline.evaluate.ask.tta import VIEWS
 
     sweeps = _sweeps(run, asked, work) if asked.sweep else ()
     answers = _answers(run, asked, work) if asked.draws or not asked.sweep else ()
@@ -37,7 +37,7 @@ def show_plan(
 
 
 def _sweeps(run: str, asked: "EvaluateConfig", work: "WorkConfig") -> "tuple[PlannedSweep, ...]":
-    from wsi_pipeline.evaluate.shift_config import sweeps_of
+    from wsi_pipeline.evaluate.sweep.shift_config import sweeps_of
     from wsi_pipeline.sweep_plan import SweepWanted, planned_sweeps
 
     wanted = SweepWanted(

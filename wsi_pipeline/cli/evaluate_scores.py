@@ -70,7 +70,7 @@ def _nested(found: "EvaluatedModels", score: str) -> str:
 
 def _say_one(found: "Evaluated") -> None:
     from wsi_pipeline.cli import console
-    from wsi_pipeline.evaluate.scores import headline
+    from wsi_pipeline.evaluate.score.table import headline
 
     if found.table is not None:
         console.say(f"{found.model}: {_counts(found.table)}")
@@ -166,7 +166,7 @@ def _whole(found: "EvaluatedModels") -> Mapping[str, Any]:
 
 
 def _of(found: "Evaluated") -> dict[str, Any]:
-    from wsi_pipeline.evaluate.learnt import shift_rows
+    from wsi_pipeline.evaluate.ask.learnt import shift_rows
 
     return {
         "model": found.model,

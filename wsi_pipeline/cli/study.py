@@ -89,7 +89,7 @@ def study(
     """
     from wsi_pipeline.cli import console
     from wsi_pipeline.config import RunConfig, make_config, read_yaml
-    from wsi_pipeline.evaluate.study_config import chosen, study_config, work_of
+    from wsi_pipeline.evaluate.study.config import chosen, study_config, work_of
 
     options.needs_extra("train", "torch", "timm")
     flags = options.given(repeats=repeats)

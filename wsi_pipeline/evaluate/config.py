@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from wsi_pipeline.augment.shortcut_config import ShortcutRule
 from wsi_pipeline.config import Config, make_config, split_values
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.evaluate.heat_config import CamConfig, HeatConfig, Words
+from wsi_pipeline.evaluate.maps.config import CamConfig, HeatConfig, Words
 from wsi_pipeline.evaluate.question import Part, Question, Tta
-from wsi_pipeline.evaluate.shift_config import PLACES, Place, sweeps_of
+from wsi_pipeline.evaluate.sweep.shift_config import PLACES, Place, sweeps_of
 from wsi_pipeline.train.config import WorkConfig
 
 _SECTIONS: Mapping[str, tuple[str, type[Config]]] = {

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wsi_pipeline.errors import PipelineError
+from wsi_pipeline.evaluate.ask.repeats import repeat_of
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
-from wsi_pipeline.evaluate.repeats import repeat_of
 from wsi_pipeline.files import exists, names_below, read_bytes
 from wsi_pipeline.tables import read_table
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from wsi_pipeline.evaluate.logit_density import densities
+from wsi_pipeline.evaluate.score.logit_density import densities
 from wsi_pipeline.report.parts import Lines
 from wsi_pipeline.train.metrics import Judged
 

@@ -5,11 +5,11 @@ from math import log
 
 import numpy as np
 
-from wsi_pipeline.evaluate.asymmetry import LogitShift, shifts_from_learnt
-from wsi_pipeline.evaluate.calibration_band import calibration_band
-from wsi_pipeline.evaluate.confusion import Confusion, confusions
-from wsi_pipeline.evaluate.logit_density import clouds
 from wsi_pipeline.evaluate.predictions import Predictions
+from wsi_pipeline.evaluate.score.asymmetry import LogitShift, shifts_from_learnt
+from wsi_pipeline.evaluate.score.calibration_band import calibration_band
+from wsi_pipeline.evaluate.score.confusion import Confusion, confusions
+from wsi_pipeline.evaluate.score.logit_density import clouds
 from wsi_pipeline.report.parts import Field, Heading, Lines, Notice, Part, Plane, Planes, Table
 from wsi_pipeline.stages.evaluated import Evaluation, Row
 from wsi_pipeline.stages.logit_figure import logit_lines

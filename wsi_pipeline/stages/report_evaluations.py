@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_pipeline.evaluate.learnt import learnt_tiles
+from wsi_pipeline.evaluate.ask.learnt import learnt_tiles
 from wsi_pipeline.evaluate.predictions import Predictions
 from wsi_pipeline.files import exists, names_below
 from wsi_pipeline.report.parts import (

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wsi_pipeline.evaluate.bootstrap import Interval
-from wsi_pipeline.evaluate.study_answer import Answer, Asked, answer
-from wsi_pipeline.evaluate.study_config import SCORES, ExperimentConfig, Kind
-from wsi_pipeline.evaluate.study_plan import StudyPlan
-from wsi_pipeline.evaluate.study_records import Told
-from wsi_pipeline.evaluate.study_table import Summary
+from wsi_pipeline.evaluate.score.bootstrap import Interval
+from wsi_pipeline.evaluate.study.answer import Answer, Asked, answer
+from wsi_pipeline.evaluate.study.config import SCORES, ExperimentConfig, Kind
+from wsi_pipeline.evaluate.study.plan import StudyPlan
+from wsi_pipeline.evaluate.study.records import Told
+from wsi_pipeline.evaluate.study.table import Summary
 from wsi_pipeline.provenance import code_version
 from wsi_pipeline.report.parts import (
     Cell,

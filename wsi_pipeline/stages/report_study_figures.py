@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wsi_pipeline.evaluate.learnt import learnt_tiles
+from wsi_pipeline.evaluate.ask.learnt import learnt_tiles
 from wsi_pipeline.evaluate.predictions import read_predictions
-from wsi_pipeline.evaluate.shift_config import shift_of
-from wsi_pipeline.evaluate.study_plan import StudyPlan
-from wsi_pipeline.evaluate.study_records import Told
-from wsi_pipeline.evaluate.study_table import Summary
+from wsi_pipeline.evaluate.study.plan import StudyPlan
+from wsi_pipeline.evaluate.study.records import Told
+from wsi_pipeline.evaluate.study.table import Summary
+from wsi_pipeline.evaluate.sweep.shift_config import shift_of
 from wsi_pipeline.labels.density import densities
 from wsi_pipeline.manifest import manifest_columns, read_manifest
 from wsi_pipeline.report.parts import Curves, Lines, Range, Ranges

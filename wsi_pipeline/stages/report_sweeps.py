@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from wsi_pipeline.evaluate.shift_config import SHIFTS
-from wsi_pipeline.evaluate.sweep_table import curves
+from wsi_pipeline.evaluate.sweep.shift_config import SHIFTS
+from wsi_pipeline.evaluate.sweep.table import curves
 from wsi_pipeline.files import exists, names_below
 from wsi_pipeline.report.parts import Cell, Field, Lines, Notice, Part, Table
 from wsi_pipeline.stages.evaluated import UNREADABLE, Row

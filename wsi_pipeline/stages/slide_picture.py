@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from wsi_pipeline.errors import SlideError
-from wsi_pipeline.evaluate.heat import MapFrame
+from wsi_pipeline.evaluate.maps.heat import MapFrame
 from wsi_pipeline.files import read_bytes
 from wsi_pipeline.geometry import WHITE, Box, Boxes, Rgb, Size
 from wsi_pipeline.remote import is_url

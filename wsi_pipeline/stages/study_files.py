@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from wsi_pipeline.evaluate.study_answer import Answer
-from wsi_pipeline.evaluate.study_patients import nested_of
-from wsi_pipeline.evaluate.study_plan import StudyPlan
-from wsi_pipeline.evaluate.study_records import Record, measured, told
-from wsi_pipeline.evaluate.study_table import measured_table, summaries, summary_table
+from wsi_pipeline.evaluate.study.answer import Answer
+from wsi_pipeline.evaluate.study.patients import nested_of
+from wsi_pipeline.evaluate.study.plan import StudyPlan
+from wsi_pipeline.evaluate.study.records import Record, measured, told
+from wsi_pipeline.evaluate.study.table import measured_table, summaries, summary_table
 from wsi_pipeline.files import publish_bytes, remove_file
 from wsi_pipeline.provenance import library_versions
 from wsi_pipeline.report.parts import Lines

@@ -1,0 +1,1 @@
+"""What a network says, as pictures: heat maps, class activation, surest hits and misses."""

@@ -1,0 +1,1 @@
+"""A study of arms and repeats: what is asked, what was found, what it says."""

@@ -1,0 +1,1 @@
+"""Graded changes of tiles, and what networks are worth along them."""
