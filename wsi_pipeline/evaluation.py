@@ -72,6 +72,7 @@ class PlannedAnswers:
     table: Path
     """Where the answers are to be, or are."""
     notes: tuple[str, ...]
+    """What a reader of the scores has to know; none of validation tiles that only settle a cut-off."""
 
 
 def evaluate(  # noqa: PLR0913  what is asked, one by one
@@ -186,10 +187,11 @@ def planned(
     names = chosen_models(run, models, ensemble=ensemble).names
     members = [plan.member(name, question or Question()) for name in names]
     extra = [each.validation for each in members if each.validation is not None]
-    return tuple(_planned(each) for each in (*members, *extra))
+    own = [_planned(each, notes=each.said.notes) for each in members]
+    return (*own, *(_planned(each, notes=()) for each in extra))
 
 
-def _planned(member: Member) -> PlannedAnswers:
+def _planned(member: Member, *, notes: tuple[str, ...]) -> PlannedAnswers:
     cut = member.parts.cut
     missing = () if member.is_there else member.parts.missing()
     return PlannedAnswers(
@@ -199,7 +201,7 @@ def _planned(member: Member) -> PlannedAnswers:
         labelled=member.tiles.labelled,
         left=sum(map(cut.tiles_of, missing)),
         table=member.table,
-        notes=member.said.notes,
+        notes=notes,
     )
 
 

@@ -222,6 +222,7 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
         ("validation", 12, 12),
     ]
     assert (told["views"], told["written"]) == (4, False)
+    assert not [note for note in told["answers"][1]["notes"] if "validation" in note]
     assert not [*(run / "models" / "net").glob("predictions/*tta*")]
 
 
