@@ -18,7 +18,7 @@ from wsi_pipeline.evaluate.ask.observer import AskObserver, SilentAskObserver
 from wsi_pipeline.evaluate.ask.tta import VIEWS
 from wsi_pipeline.evaluate.predictions import read_predictions
 from wsi_pipeline.evaluate.question import PARTS, Part, Question, Tta
-from wsi_pipeline.evaluate.score.bootstrap import Interval
+from wsi_pipeline.evaluate.score.bootstrap import REPLICATES, Interval
 from wsi_pipeline.evaluate.score.nested import by_score, repeated
 from wsi_pipeline.evaluate.sweep.table import arm_of
 from wsi_pipeline.questions import Member, Plan, ask_of, together_asked
@@ -84,6 +84,7 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
     where: str | None = None,
     tta: Tta = "none",
     shortcut: ShortcutRule = "none",
+    replicates: int = REPLICATES,
     work: WorkConfig | None = None,
     overwrite: bool = False,
     observer: AskObserver | None = None,
@@ -104,6 +105,8 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
         Its name.
     part, on, where, tta, shortcut
         As ``Question`` has them.
+    replicates
+        Draws of patients of each interval; 0: no intervals.
     work
         How it is carried out.
     overwrite
@@ -121,18 +124,15 @@ def evaluate(  # noqa: PLR0913  what is asked, one by one
     TrainError
         A checkpoint is damaged, memory is too little, or another rank has ended.
     """
-    chosen = Chosen(names=(model,), ensemble=None)
-    found = _evaluated(
-        _Asked(
-            run=run,
-            question=Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut),
-            work=work or WorkConfig(),
-            overwrite=overwrite,
-            observer=observer or SilentAskObserver(),
-        ),
-        chosen,
+    asked = _Asked(
+        run=run,
+        question=Question(part=part, on=on, where=where, tta=tta, shortcut=shortcut),
+        replicates=replicates,
+        work=work or WorkConfig(),
+        overwrite=overwrite,
+        observer=observer or SilentAskObserver(),
     )
-    return found.members[0]
+    return _evaluated(asked, Chosen(names=(model,), ensemble=None)).members[0]
 
 
 def evaluate_models(  # noqa: PLR0913  what is asked, one by one
@@ -141,6 +141,7 @@ def evaluate_models(  # noqa: PLR0913  what is asked, one by one
     models: Sequence[str],
     question: Question | None = None,
     ensemble: str | None = None,
+    replicates: int = REPLICATES,
     work: WorkConfig | None = None,
     overwrite: bool = False,
     observer: AskObserver | None = None,
@@ -155,12 +156,13 @@ def evaluate_models(  # noqa: PLR0913  what is asked, one by one
         Which tiles, and how; the test part if not given.
     ensemble
         What they are called as one, in ``RUN/models/ENSEMBLE``; see ``chosen_models``.
-    run, work, overwrite, observer
+    run, replicates, work, overwrite, observer
         As for ``evaluate``, which see for errors too.
     """
     asked = _Asked(
         run=run,
         question=question or Question(),
+        replicates=replicates,
         work=work or WorkConfig(),
         overwrite=overwrite,
         observer=observer or SilentAskObserver(),
@@ -211,6 +213,7 @@ class _Asked:
 
     run: str | Path
     question: Question
+    replicates: int
     work: WorkConfig
     overwrite: bool
     observer: AskObserver
@@ -340,12 +343,16 @@ def _judged(
     asked: _Asked, chosen: Chosen, members: Sequence[Member], lacking: Sequence[Member]
 ) -> EvaluatedModels:
     """Score what is there by now; parts go once everything is written."""
-    new = {each.table for each in lacking}
+    new, draws = {each.table for each in lacking}, asked.replicates
     for each in members:
         if each.validation is not None and each.validation.table in new:
-            judge(each.validation.said, validation=each.of_validation())
+            judge(each.validation.said, validation=each.of_validation(), replicates=draws)
     found = tuple(
-        judge(replace(each.said, was_there=each.table not in new), validation=each.of_validation())
+        judge(
+            replace(each.said, was_there=each.table not in new),
+            validation=each.of_validation(),
+            replicates=draws,
+        )
         for each in members
     )
     ensemble = None
@@ -355,22 +362,22 @@ def _judged(
             asked.question,
             [each.said for each in members],
             validations=[each.of_validation() for each in members],
+            replicates=draws,
         )
     for each in lacking:
         each.parts.remove()
     spreads = spreads_of([each.scores for each in found])
-    nested = _nested(found)
+    nested = _nested(found, replicates=draws)
     return EvaluatedModels(members=found, ensemble=ensemble, spreads=spreads, nested=nested)
 
 
-def _nested(members: Sequence[Evaluated]) -> Mapping[str, Interval]:
-    """Return intervals of the scores of repeats; none of other networks, nor without labels."""
-    if len({arm_of(each.model) for each in members}) != 1 or len(members) < 2:
-        return {}
-    if any(each.table is None for each in members):
+def _nested(members: Sequence[Evaluated], *, replicates: int) -> Mapping[str, Interval]:
+    """Return intervals of the scores of repeats; none of other networks, nor without labels or draws."""
+    are_repeats = len({arm_of(each.model) for each in members}) == 1 and len(members) > 1
+    if not (are_repeats and replicates) or any(each.table is None for each in members):
         return {}
     said = [read_predictions(each.predictions) for each in members]
     try:
-        return by_score(repeated(said), said[0].classes)
+        return by_score(repeated(said, replicates=replicates), said[0].classes)
     except ConfigError:  # folds have other validation tiles
         return {}

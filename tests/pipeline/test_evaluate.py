@@ -229,3 +229,13 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
 def test_a_dry_run_knows_what_is_there(run: Path) -> None:
     evaluate(run, model="net", work=CPU)
     assert [each.left for each in planned(run, models=["net"], work=CPU)] == [0]
+
+
+def test_intervals_are_of_as_many_draws_as_asked_for(run: Path) -> None:
+    asked: dict[str, Any] = {"model": "net", "part": "all", "work": CPU}
+    found = [evaluate(run, **asked, replicates=draws).table for draws in (50, 60, 50, 0)]
+    first, second, again, none = (pd.DataFrame(each.to_pydict()) for each in found if each)
+    pd.testing.assert_frame_equal(first, again)
+    assert not first["low"].equals(second["low"])
+    assert none["low"].isna().all()
+    pd.testing.assert_series_equal(first["value"], none["value"])

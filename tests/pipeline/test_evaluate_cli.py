@@ -162,7 +162,11 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
         r"slides: expected together with heat_maps or cam, got it alone; leave it out",
     ),
     "an ensemble of a model's name": ((*NET, "--ensemble", "net"), r"ensemble: net is the name of"),
-    "a flag of another command": ((*NET, "--replicates", "0"), r"No such option: --replicates"),
+    "fewer draws than none": (
+        (*NET, "--replicates", "-1"),
+        r"replicates: expected a number of draws, 0 or more, got -1",
+    ),
+    "a flag of another command": ((*NET, "--repeats", "2"), r"No such option: --repeats"),
 }
 
 

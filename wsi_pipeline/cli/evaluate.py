@@ -47,6 +47,10 @@ TTA = Annotated[
         show_default="none",
     ),
 ]
+REPLICATES = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Draws of patients of each interval.", show_default="2000"),
+]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Ask again what is there already.")]
 DRY_RUN = Annotated[
     bool, typer.Option("--dry-run", help="Show tiles and what is there already; write nothing.")
@@ -87,6 +91,7 @@ def evaluate(
     shortcut: SHORTCUT = None,
     tta: TTA = None,
     ensemble: ENSEMBLE = None,
+    replicates: REPLICATES = None,
     sweep: evaluate_sweep.SWEEP = None,
     apply_at: evaluate_sweep.APPLY_AT = None,
     keep_logits: evaluate_sweep.KEEP_LOGITS = None,
@@ -121,6 +126,7 @@ def evaluate(
         shortcut=shortcut,
         tta=tta,
         ensemble=ensemble,
+        replicates=replicates,
         sweep=sweep,
         apply_at=apply_at,
         keep_logits=keep_logits,
@@ -188,6 +194,7 @@ def _ask_and_show(
                 models=asked.model,
                 question=asked.question,
                 ensemble=asked.ensemble,
+                replicates=asked.replicates,
                 work=work,
                 overwrite=overwrite,
                 observer=observer,

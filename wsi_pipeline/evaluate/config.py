@@ -15,6 +15,7 @@ from wsi_pipeline.config import Config, make_config, split_values
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.maps.config import CamConfig, HeatConfig, Words
 from wsi_pipeline.evaluate.question import Part, Question, Tta
+from wsi_pipeline.evaluate.score.bootstrap import REPLICATES
 from wsi_pipeline.evaluate.sweep.shift_config import PLACES, Place, sweeps_of
 from wsi_pipeline.train.config import WorkConfig
 
@@ -83,6 +84,13 @@ class EvaluateConfig(Config):
         min_length=1,
         description="What several models are called as one; the name of repeats if all of them are asked.",
         json_schema_extra=_expected("a name"),
+    )
+    replicates: int = Field(
+        REPLICATES,
+        ge=0,
+        description="Draws of patients of each interval; 0: no intervals ([what they "
+        "are](../concepts/statistics.md)).",
+        json_schema_extra=_expected("a number of draws, 0 or more"),
     )
     sweep: _Several = Field(
         (),

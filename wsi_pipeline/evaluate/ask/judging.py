@@ -14,6 +14,7 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.ask.ensembles import mean_predictions
 from wsi_pipeline.evaluate.predictions import Predictions, read_predictions
 from wsi_pipeline.evaluate.question import PredictionFiles, Question, key_of, prediction_files
+from wsi_pipeline.evaluate.score.bootstrap import REPLICATES
 from wsi_pipeline.evaluate.score.table import score_table
 from wsi_pipeline.files import exists, publish_bytes, remove_file
 from wsi_pipeline.provenance import library_versions
@@ -61,13 +62,15 @@ class Said:
     was_there: bool = False
 
 
-def judge(said: Said, *, validation: Predictions | None) -> Evaluated:
+def judge(said: Said, *, validation: Predictions | None, replicates: int = REPLICATES) -> Evaluated:
     """Score stored predictions, and write what was asked and what came of it beside them.
 
     Parameters
     ----------
     validation
         The same network's of validation tiles, for cut-offs and temperature.
+    replicates
+        Draws of patients of each interval.
 
     Raises
     ------
@@ -78,15 +81,16 @@ def judge(said: Said, *, validation: Predictions | None) -> Evaluated:
     """
     found = read_predictions(said.files.table)
     said = replace(said, notes=(*said.notes, *_without_tiles(found)))
-    scored = key_of(said.key, _digest(validation), SCORES_VERSION, said.notes)
+    scored = key_of(said.key, _digest(validation), SCORES_VERSION, said.notes, replicates)
     before = said.files.read_about() or {}
     if before.get("scored") == scored and exists(said.files.scores):
         return _evaluated(said, before["scores"], read_table(said.files.scores), tiles=len(found))
     scores = _scores(found)
-    table = score_table(found, validation=validation) if scores["tiles"] else None
-    if table is None:
+    table = None
+    if scores["tiles"] == 0:
         remove_file(said.files.scores)
     else:
+        table = score_table(found, validation=validation, replicates=replicates)
         write_table(said.files.scores, table, metadata={"schema_version": SCHEMA_VERSION})
     content = {
         "model": said.model,
@@ -94,6 +98,7 @@ def judge(said: Said, *, validation: Predictions | None) -> Evaluated:
         "epochs_count_from": 0,
         "key": said.key,
         "scored": scored,
+        "replicates": replicates,
         "tiles": len(found),
         "classes": list(found.classes),
         "notes": list(said.notes),
@@ -154,6 +159,7 @@ def judge_ensemble(
     members: Sequence[Said],
     *,
     validations: Sequence[Predictions | None],
+    replicates: int = REPLICATES,
 ) -> Evaluated:
     """Write and score what several networks say as one, and in ``ensemble.json`` who they are.
 
@@ -166,6 +172,8 @@ def judge_ensemble(
     validations
         Their predictions of validation tiles. Where these are not the same tiles, as of folds, there is no
         cut-off and no temperature: what one member was chosen by, another has learnt.
+    replicates
+        Draws of patients of each interval.
 
     Raises
     ------
@@ -192,7 +200,8 @@ def judge_ensemble(
         said.files.forget()
         write_table(said.files.table, found.table, metadata=metadata)
     publish_bytes(folder / "ensemble.json", _json({"members": names}))
-    return judge(replace(said, was_there=is_there), validation=validation)
+    said = replace(said, was_there=is_there)
+    return judge(said, validation=validation, replicates=replicates)
 
 
 def _validation_of_all(
