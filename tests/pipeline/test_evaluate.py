@@ -229,6 +229,8 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
 def test_a_dry_run_knows_what_is_there(run: Path) -> None:
     evaluate(run, model="net", work=CPU)
     assert [each.left for each in planned(run, models=["net"], work=CPU)] == [0]
+    again = planned(run, models=["net"], work=CPU, overwrite=True)
+    assert [each.left for each in again] == [again[0].tiles]
 
 
 def test_intervals_are_of_as_many_draws_as_asked_for(run: Path) -> None:
