@@ -75,6 +75,7 @@ class Told(SilentAskObserver):
         self.asked: dict[str, list[str]] = {}
 
     def on_begin(self, models: Sequence[str], tiles: int, *, there: int, asked: str = "") -> None:
+        super().on_begin(models, tiles, there=there, asked=asked)
         for model in models:
             self.asked.setdefault(model, []).append(asked)
 
