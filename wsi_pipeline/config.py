@@ -55,7 +55,8 @@ Codec: TypeAlias = Annotated[str, BeforeValidator(_codec)]
 """How a tile is stored, as ``jpeg:90``."""
 
 
-def _expected(what: str) -> dict[str, Any]:
+def expected(what: str) -> dict[str, Any]:
+    """Return what a field expects, for its messages and its page."""
     return {"expected": what}
 
 
@@ -67,7 +68,7 @@ class TileConfig(Config):
         ge=1,
         le=16384,
         description="Side of a stored tile in pixels.",
-        json_schema_extra=_expected("whole pixels from 1 to 16384"),
+        json_schema_extra=expected("whole pixels from 1 to 16384"),
     )
     overlap: float = Field(
         0.2,
@@ -75,7 +76,7 @@ class TileConfig(Config):
         lt=1,
         description="Share of a tile's side that it has in common with its neighbour; "
         "stride = tile_size - round(tile_size * overlap).",
-        json_schema_extra=_expected("a share from 0 to below 1 (0.2 is 20 %)"),
+        json_schema_extra=expected("a share from 0 to below 1 (0.2 is 20 %)"),
     )
     mpp: float | None = Field(
         None,
@@ -83,55 +84,55 @@ class TileConfig(Config):
         le=100,
         description="µm per stored pixel, exact, by area from the next finer level. "
         "Without it, the pixels of `level` as they are.",
-        json_schema_extra=_expected("µm per pixel above 0, up to 100"),
+        json_schema_extra=expected("µm per pixel above 0, up to 100"),
     )
     level: int = Field(
         0,
         ge=0,
         description="Pyramid level whose pixels are stored as they are; 0 is the finest.",
-        json_schema_extra=_expected("a level number, 0 or more"),
+        json_schema_extra=expected("a level number, 0 or more"),
     )
     min_tissue: float = Field(
         0.25,
         ge=0,
         le=1,
         description="Least share of a tile's footprint that is tissue; 0 keeps every tile.",
-        json_schema_extra=_expected("a share from 0 to 1"),
+        json_schema_extra=expected("a share from 0 to 1"),
     )
     edge: Literal["pad", "drop", "shift"] = Field(
         "pad",
         description="Tiles that reach past the slide: `pad` them white, `drop` them, or `shift` the last "
         "ones back inside.",
-        json_schema_extra=_expected("pad, drop or shift"),
+        json_schema_extra=expected("pad, drop or shift"),
     )
     tissue: str = Field(
         "otsu",
         min_length=1,
         description="How tissue is found: `otsu`, `hsv`, `histoprep`, `none` (everything is tissue), or a "
         "folder with one mask per slide, named by slide_id, white on tissue.",
-        json_schema_extra=_expected("otsu, hsv, histoprep, none or a folder of masks"),
+        json_schema_extra=expected("otsu, hsv, histoprep, none or a folder of masks"),
     )
     codec: Codec = Field(
         "jpeg:90",
         description="How a tile is stored: `jpeg[:quality]`, `webp[:quality]`, or without loss "
         "`zstd`, `jpegxl`.",
-        json_schema_extra=_expected("jpeg[:1-100], webp[:1-100], zstd or jpegxl"),
+        json_schema_extra=expected("jpeg[:1-100], webp[:1-100], zstd or jpegxl"),
     )
     store: Literal["zarr", "none"] = Field(
         "zarr",
         description="`zarr` keeps the pixels; `none` keeps coordinates and metrics only.",
-        json_schema_extra=_expected("zarr or none"),
+        json_schema_extra=expected("zarr or none"),
     )
     allow_upsample: bool = Field(
         default=False,
         description="Let `mpp` be finer than the scan; pixels are then interpolated.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     whole_image: bool = Field(
         default=False,
         description="One tile of each slide: all of it, shrunk to `tile_size` on its longer side and "
         "padded white on the right and below; never enlarged. For radiographs and small pictures.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     slide_mpp: float | None = Field(
         None,
@@ -139,7 +140,7 @@ class TileConfig(Config):
         le=100,
         description="µm per level-0 pixel of slides whose file does not say; a slide table's `mpp` "
         "column goes before it.",
-        json_schema_extra=_expected("µm per pixel from 0.01 to 100"),
+        json_schema_extra=expected("µm per pixel from 0.01 to 100"),
     )
 
     @model_validator(mode="after")
@@ -177,14 +178,14 @@ class RunConfig(Config):
         None,
         ge=1,
         description="Worker processes, one core each; every core this process may use if not given.",
-        json_schema_extra=_expected("a number of processes, 1 or more"),
+        json_schema_extra=expected("a number of processes, 1 or more"),
     )
     cluster: Annotated[str, BeforeValidator(_cluster)] = Field(
         "processes",
         description="Where the work runs: `processes` of this machine; `local` Dask workers with a "
         "dashboard; a running Dask scheduler, by its address or the JSON file that it writes; jobs of a "
         "batch system, by its name or a YAML profile (docs/how-to/cluster.md).",
-        json_schema_extra=_expected(
+        json_schema_extra=expected(
             "processes, local, tcp://HOST:PORT, a scheduler's FILE.json, "
             f"{', '.join(BATCH_KINDS)} or a PROFILE.yaml"
         ),
@@ -193,12 +194,12 @@ class RunConfig(Config):
         "1/1",
         pattern=r"^[1-9][0-9]*/[1-9][0-9]*$",
         description="`I/N`: this job takes every N-th slide, beginning with number I.",
-        json_schema_extra=_expected("I/N with 1 ≤ I ≤ N, such as 3/20"),
+        json_schema_extra=expected("I/N with 1 ≤ I ≤ N, such as 3/20"),
     )
     on_error: Literal["continue", "stop"] = Field(
         "continue",
         description="After a slide has failed, `continue` with the others or `stop` beginning new ones.",
-        json_schema_extra=_expected("continue or stop"),
+        json_schema_extra=expected("continue or stop"),
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsi_pipeline.errors import ConfigError, TrainError
+from wsi_pipeline.evaluate.ask.observer import AskObserver
 from wsi_pipeline.evaluate.score.bootstrap import REPLICATES
 from wsi_pipeline.evaluate.study.answer import Answer
 from wsi_pipeline.evaluate.study.config import StudyConfig
@@ -61,6 +62,15 @@ class PlannedUnit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """How networks are trained and asked, and who is told how far it is."""
+
+    work: WorkConfig
+    observer: TrainObserver | None
+    ask_observer: AskObserver | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
     """Where answers are kept, and what tiles they have to be about."""
 
@@ -77,6 +87,7 @@ def study(  # noqa: PLR0913  as for train
     work: WorkConfig | None = None,
     part: tuple[int, int] = (1, 1),
     observer: TrainObserver | None = None,
+    ask_observer: AskObserver | None = None,
 ) -> StudyOutcome:
     """Train every arm with every seed, ask what the experiments ask, and write tables, figures and a page.
 
@@ -97,8 +108,8 @@ def study(  # noqa: PLR0913  as for train
         How networks are trained and asked.
     part
         I of N: every N-th model, beginning with number I.
-    observer
-        Is told of trainings as they go on.
+    observer, ask_observer
+        Are told of trainings, and of what is asked of networks, as they go on.
 
     Raises
     ------
@@ -114,7 +125,8 @@ def study(  # noqa: PLR0913  as for train
     place = _Place(out=folder, tiles=TileDigests(plan.run))
     _check_classes(plan, place, work)
     with together(work.device) as peers:  # once for all: ranks that have parted do not meet again
-        stopped, failed = _all(plan, plan.share(*part), place, work, peers, observer)
+        how = _How(work=work, observer=observer, ask_observer=ask_observer)
+        stopped, failed = _all(plan, plan.share(*part), place, peers, how)
         answers = _written(plan, place) if peers.is_first and not stopped else ()
     if failed:
         raise TrainError(f"{len(failed)} models of the study have failed: {'; '.join(failed)}")
@@ -127,9 +139,8 @@ def _all(
     plan: StudyPlan,
     units: Sequence[Unit],
     place: _Place,
-    work: WorkConfig,
     peers: Peers,
-    observer: TrainObserver | None,
+    how: _How,
 ) -> tuple[bool, list[str]]:
     """Carry out units one after another; return whether a signal has stopped that, and which have failed."""
     failed: list[str] = []
@@ -137,7 +148,7 @@ def _all(
         if peers.word_of_first(_is_done(plan, unit, place)):
             continue
         try:
-            record = _carried_out(plan, unit, place, work, observer)
+            record = _carried_out(plan, unit, place, how)
         except TrainError as error:
             if peers.world.ranks > 1:  # the others still wait in this one, not in the next
                 raise
@@ -260,11 +271,9 @@ def _written(plan: StudyPlan, place: _Place) -> tuple[Answer, ...]:
     return write_study(place.out, found_of(plan, known)) if len(known) == len(records) else ()
 
 
-def _carried_out(
-    plan: StudyPlan, unit: Unit, place: _Place, work: WorkConfig, observer: TrainObserver | None
-) -> Record | None:
+def _carried_out(plan: StudyPlan, unit: Unit, place: _Place, how: _How) -> Record | None:
     """Train a model and ask it what it was not asked before; None where a signal has stopped its training."""
-    outcome = train(plan.run, unit.config, name=unit.model, work=work, observer=observer)
+    outcome = train(plan.run, unit.config, name=unit.model, work=how.work, observer=how.observer)
     if outcome.ended == "stopped":
         return None
     record = _record(plan, unit, place) or _begun(unit, outcome)
@@ -272,9 +281,9 @@ def _carried_out(
     found = {
         question.digest: _of_tiles(
             place.tiles.of(unit, question, record.classes),
-            _swept(plan, unit, question, work, classes=record.classes)
+            _swept(plan, unit, question, how, classes=record.classes)
             if question.sweeps
-            else _answered(plan, unit, question, work, classes=record.classes, learnt=learnt),
+            else _answered(plan, unit, question, how, classes=record.classes, learnt=learnt),
         )
         for question in record.lacks(unit)
     }
@@ -302,7 +311,7 @@ def _answered(
     plan: StudyPlan,
     unit: Unit,
     question: StudyQuestion,
-    work: WorkConfig,
+    how: _How,
     *,
     classes: tuple[str, ...],
     learnt: Mapping[str, Any] | None,
@@ -315,7 +324,8 @@ def _answered(
         on=question.on,
         where=question.where,
         shortcut=question.shortcut,
-        work=work,
+        work=how.work,
+        observer=how.ask_observer,
     )
     if found.table is None:
         raise ConfigError(
@@ -336,7 +346,7 @@ def _swept(
     plan: StudyPlan,
     unit: Unit,
     question: StudyQuestion,
-    work: WorkConfig,
+    how: _How,
     *,
     classes: tuple[str, ...],
 ) -> Iterator[Answered]:
@@ -350,7 +360,8 @@ def _swept(
         sweeps=question.sweeps,
         apply_at=question.apply_at,
         replicates=REPLICATES,
-        work=work,
+        work=how.work,
+        observer=how.ask_observer,
     )
     levels = {each.shift: each.levels for each in sweeps_of(question.sweeps)}
     for path, draws in zip(found.tables[unit.model], found.draws[unit.model], strict=True):

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.pipeline.test_train_ranks import free_port  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run  # noqa: E402
 from wsi_pipeline import study as studies  # noqa: E402
 from wsi_pipeline.errors import ConfigError, OutputError, TrainError  # noqa: E402
+from wsi_pipeline.evaluate.ask.observer import SilentAskObserver  # noqa: E402
 from wsi_pipeline.evaluate.study.config import StudyConfig, study_config, work_of  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
 from wsi_pipeline.study import StudyOutcome, planned, study  # noqa: E402
@@ -66,11 +68,35 @@ def two_runs(folder: Path) -> Path:
     return labelled_run(folder / "a", train=16, validation=8, test=8).rename(folder / "RUN")
 
 
+class Told(SilentAskObserver):
+    """Remembers what networks were asked."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[str]] = {}
+
+    def on_begin(self, models: Sequence[str], tiles: int, *, there: int, asked: str = "") -> None:
+        super().on_begin(models, tiles, there=there, asked=asked)
+        for model in models:
+            self.asked.setdefault(model, []).append(asked)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyOutcome]:
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, told: Told) -> tuple[Path, StudyOutcome]:
     """A run, and a study of all three kinds on it."""
     run = two_runs(tmp_path_factory.mktemp("study"))
-    return run, carried_out(run, study_config(asked(ALL)), run.parent / "OUT")
+    out = run.parent / "OUT"
+    return run, carried_out(run, study_config(asked(ALL)), out, ask_observer=told)
+
+
+def test_what_networks_are_asked_is_told(whole: tuple[Path, StudyOutcome], told: Told) -> None:
+    assert told.asked.keys() == set(whole[1].done)
+    swept = [each for each in told.asked["study.sd-0"] if "levels of each tile" in each]
+    assert len(swept) == 1
 
 
 @pytest.fixture

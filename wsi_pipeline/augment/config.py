@@ -1,11 +1,11 @@
 """How images are changed at random: what, how far, how often."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wsi_pipeline.config import Config
+from wsi_pipeline.config import Config, expected
 from wsi_pipeline.errors import ConfigError
 
 Ranges: TypeAlias = tuple[tuple[float, float], ...]
@@ -48,10 +48,6 @@ def _pair(value: object) -> object:
     return tuple(map(float, value)) if isinstance(value, list | tuple) else value
 
 
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
-
-
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Pair: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_pair)]
 
@@ -63,62 +59,62 @@ class AugmentConfig(Config):
         (0.5, 1.0),
         description="Share of an image's area that is cut out at random and brought to the network's size; "
         "`1,1` takes the whole image.",
-        json_schema_extra=_expected("two shares above 0 up to 1, the smaller first (0.5,1)"),
+        json_schema_extra=expected("two shares above 0 up to 1, the smaller first (0.5,1)"),
     )
     crop_ratio: Pair = Field(
         (0.75, 4 / 3),
         description="Width by height of what is cut out.",
-        json_schema_extra=_expected("two ratios, one up to 1 and one from 1 on (0.75,1.33)"),
+        json_schema_extra=expected("two ratios, one up to 1 and one from 1 on (0.75,1.33)"),
     )
     flip: bool = Field(
         default=True,
         description="Mirror every other image.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     quarter_turns: bool = Field(
         default=True,
         description="Turn images by 0, 90, 180 or 270 degrees.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     operations: Names = Field(
         tuple(OPERATIONS),
         description="Operations of UniformAugment to choose from; `all`, `none`.",
-        json_schema_extra=_expected(f"words of {', '.join(OPERATIONS)}; all or none"),
+        json_schema_extra=expected(f"words of {', '.join(OPERATIONS)}; all or none"),
     )
     most: int = Field(
         2,
         ge=0,
         le=15,
         description="Operations of an image at the most; each is applied or not, half of them on average.",
-        json_schema_extra=_expected("a whole number from 0 to 15"),
+        json_schema_extra=expected("a whole number from 0 to 15"),
     )
     hed: float = Field(
         0.0,
         ge=0,
         le=1,
         description="Jitter of haematoxylin, eosin and the third stain: each times 1 ± this, plus ± this.",
-        json_schema_extra=_expected("a number from 0 (off) to 1; 0.05 is usual"),
+        json_schema_extra=expected("a number from 0 (off) to 1; 0.05 is usual"),
     )
     elastic: float = Field(
         0.0,
         ge=0,
         le=64,
         description="Standard deviation in pixels by which the nodes of a 4 x 4 grid are moved.",
-        json_schema_extra=_expected("pixels from 0 (off) to 64"),
+        json_schema_extra=expected("pixels from 0 (off) to 64"),
     )
     noise: float = Field(
         0.0,
         ge=0,
         le=128,
         description="Greatest standard deviation of Gaussian noise in gray levels.",
-        json_schema_extra=_expected("gray levels from 0 (off) to 128"),
+        json_schema_extra=expected("gray levels from 0 (off) to 128"),
     )
     blur: float = Field(
         0.0,
         ge=0,
         le=16,
         description="Greatest standard deviation in pixels of a Gaussian blur.",
-        json_schema_extra=_expected("pixels from 0 (off) to 16"),
+        json_schema_extra=expected("pixels from 0 (off) to 16"),
     )
 
     @model_validator(mode="after")

@@ -6,21 +6,17 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Literal, Self, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wsi_pipeline.config import Config
+from wsi_pipeline.config import Config, expected
 from wsi_pipeline.errors import ConfigError
 
 ShortcutRule: TypeAlias = Literal["none", "train", "test"]
 
 SHORTCUT_RULES: tuple[ShortcutRule, ...] = get_args(ShortcutRule)
 """By which shares tiles that are looked at carry it; by ``none``, none does."""
-
-
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
 
 
 def _shares(value: object) -> object:
@@ -64,44 +60,44 @@ class ShortcutConfig(Config):
         "none",
         description="`cutout`: squares of one colour. `high_pass`: fine detail is emphasised, as a "
         "scanner's sharpening does. `stain`: more haematoxylin and less eosin. `none`: nothing.",
-        json_schema_extra=_expected("none, cutout, high_pass or stain"),
+        json_schema_extra=expected("none, cutout, high_pass or stain"),
     )
     train: Shares = Field(
         0.0,
         description="Share of each class's tiles that carry it in the train and the validation part; one "
         "number is for every class, classes that are not named carry none.",
-        json_schema_extra=_expected(_SHARES),
+        json_schema_extra=expected(_SHARES),
     )
     test: Shares = Field(
         0.0,
         description="The same for `evaluate --shortcut test`.",
-        json_schema_extra=_expected(_SHARES),
+        json_schema_extra=expected(_SHARES),
     )
     seed: int = Field(
         0,
         ge=0,
         description="Another one is other tiles, and other places of the squares. Not the training's, so "
         "that repeats have the same tiles.",
-        json_schema_extra=_expected("a whole number, 0 or more"),
+        json_schema_extra=expected("a whole number, 0 or more"),
     )
     size: float = Field(
         0.25,
         gt=0,
         le=1,
         description="Side of a square of `cutout`, as a share of the tile's.",
-        json_schema_extra=_expected("a share above 0, up to 1"),
+        json_schema_extra=expected("a share above 0, up to 1"),
     )
     count: int = Field(
         1,
         ge=1,
         le=64,
         description="Squares of a tile; they may overlap, and lie wholly inside it.",
-        json_schema_extra=_expected("a whole number from 1 to 64"),
+        json_schema_extra=expected("a whole number from 1 to 64"),
     )
     color: Annotated[tuple[Gray, Gray, Gray], BeforeValidator(_color)] = Field(
         (0, 0, 0),
         description="Red, green and blue of the squares.",
-        json_schema_extra=_expected("three whole numbers from 0 to 255 (0,0,0)"),
+        json_schema_extra=expected("three whole numbers from 0 to 255 (0,0,0)"),
     )
     strength: float = Field(
         0.1,
@@ -109,7 +105,7 @@ class ShortcutConfig(Config):
         le=1,
         description="Of `high_pass`: x + 9 strength (x - mean of 3 x 3), as in the sharpening sweep, where 1 "
         "is the whole kernel. Of `stain`: haematoxylin times 1 + this, eosin times 1 - this.",
-        json_schema_extra=_expected("a number above 0, up to 1"),
+        json_schema_extra=expected("a number above 0, up to 1"),
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,9 @@ from wsi_pipeline.cli import options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from wsi_pipeline.evaluate.study.config import StudyConfig
     from wsi_pipeline.study import PlannedUnit, StudyOutcome
+    from wsi_pipeline.train.config import WorkConfig
 
 FILE = Annotated[
     Path,
@@ -98,26 +100,46 @@ def study(
     work = work_of(asked, options.given(device=device))
     share = make_config(RunConfig, options.given(part=part)).part_of
     console.set_up_logging(quiet=quiet, verbose=verbose)
-    from wsi_pipeline import study as studies
-    from wsi_pipeline.cli.train_table import train_progress
-    from wsi_pipeline.loader.world import this_world
-    from wsi_pipeline.train.peers import PeerError
-
     if dry_run:
-        units = studies.planned(run, asked, out=out, externals=external or (), work=work)
+        from wsi_pipeline.study import planned
+
+        units = planned(run, asked, out=out, externals=external or (), work=work)
         _show_plan(units, share, json=json, quiet=quiet)
         return
+    _carry_out(run, asked, out, external or (), share, work, json=json, quiet=quiet)
+
+
+def _carry_out(
+    run: str,
+    asked: "StudyConfig",
+    out: str,
+    externals: "Sequence[str]",
+    share: tuple[int, int],
+    work: "WorkConfig",
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Train and ask, shown as it goes on; the first rank of several does the talking."""
+    from wsi_pipeline.cli.ask_progress import ask_progress
+    from wsi_pipeline.cli.train_table import train_progress
+    from wsi_pipeline.loader.world import this_world
+    from wsi_pipeline.study import study
+    from wsi_pipeline.train.peers import PeerError
+
     is_first = this_world().rank == 0
+    silent = quiet or json or not is_first
     try:
-        with train_progress(quiet=quiet or json or not is_first) as observer:
-            found = studies.study(
+        with train_progress(quiet=silent) as observer, ask_progress(quiet=silent) as ask_observer:
+            found = study(
                 run,
                 asked,
                 out=out,
-                externals=external or (),
+                externals=externals,
                 work=work,
                 part=share,
                 observer=observer,
+                ask_observer=ask_observer,
             )
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from wsi_pipeline.config import BATCH_KINDS, Config, expected_of, make_config, read_yaml
+from wsi_pipeline.config import BATCH_KINDS, Config, expected, expected_of, make_config, read_yaml
 from wsi_pipeline.errors import ConfigError
 
 BatchKind = Literal["slurm", "slurm-array", "pbs", "sge", "lsf", "htcondor"]
@@ -40,10 +40,6 @@ def _a_size(text: str) -> str:
     return text
 
 
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
-
-
 Word = Annotated[str, Field(pattern=r"^\S+$")]
 Line = Annotated[str, Field(pattern=r"^[^\n]*\S[^\n]*$")]
 Lines = Annotated[tuple[Line, ...], Field(strict=False)]
@@ -56,99 +52,99 @@ class Profile(Config):
     kind: BatchKind = Field(
         description="The batch system. `slurm-array` is one array of workers that SLURM replaces; the "
         "others go through dask-jobqueue.",
-        json_schema_extra=_expected(f"one of {', '.join(BATCH_KINDS)}"),
+        json_schema_extra=expected(f"one of {', '.join(BATCH_KINDS)}"),
     )
     jobs: int = Field(
         4,
         ge=1,
         description="Jobs at once; `--workers N` takes as many as have N cores instead.",
-        json_schema_extra=_expected("a number of jobs, 1 or more"),
+        json_schema_extra=expected("a number of jobs, 1 or more"),
     )
     cores: int = Field(
         4,
         ge=1,
         description="Cores of a job.",
-        json_schema_extra=_expected("a number of cores, 1 or more"),
+        json_schema_extra=expected("a number of cores, 1 or more"),
     )
     memory: Memory = Field(
         "8GB",
         description="Memory of a job; a worker that needs more than 95 % is restarted.",
-        json_schema_extra=_expected("a size from 100MB, such as 8GB or 7.5GiB"),
+        json_schema_extra=expected("a size from 100MB, such as 8GB or 7.5GiB"),
     )
     walltime: str = Field(
         "04:00:00",
         pattern=r"^[0-9]{2,3}:[0-5][0-9]:[0-5][0-9]$",
         description="Longest time of a job; its worker leaves before that and is replaced.",
-        json_schema_extra=_expected('HH:MM:SS in quotes, at least "00:01:00"'),
+        json_schema_extra=expected('HH:MM:SS in quotes, at least "00:01:00"'),
     )
     queue: Word | None = Field(
         None,
         description="Queue or partition; the site's default if not given.",
-        json_schema_extra=_expected("one word"),
+        json_schema_extra=expected("one word"),
     )
     account: Word | None = Field(
         None,
         description="Account or project that pays.",
-        json_schema_extra=_expected("one word"),
+        json_schema_extra=expected("one word"),
     )
     scratch: Word | None = Field(
         None,
         description="Folder on the node itself for a worker's own files, never on a shared file system; "
         "`$TMPDIR` or /tmp of the node if not given.",
-        json_schema_extra=_expected("one folder without spaces"),
+        json_schema_extra=expected("one folder without spaces"),
     )
     shared: Word | None = Field(
         None,
         description="Folder that this machine and all nodes see, for keys, scheduler file and logs; "
         "`~/.wsi-pipeline` if not given.",
-        json_schema_extra=_expected("one folder without spaces"),
+        json_schema_extra=expected("one folder without spaces"),
     )
     interface: Word | None = Field(
         None,
         description="Network interface of scheduler and workers, such as `ib0`; the one that leads out if "
         "not given. Only on `lo` is nothing encrypted.",
-        json_schema_extra=_expected("one name, such as ib0"),
+        json_schema_extra=expected("one name, such as ib0"),
     )
     modules: Lines = Field(
         (),
         description="Modules that a job loads.",
-        json_schema_extra=_expected("a list of names"),
+        json_schema_extra=expected("a list of names"),
     )
     prologue: Lines = Field(
         (),
         description="Lines of shell that a job runs before its worker.",
-        json_schema_extra=_expected("a list of lines"),
+        json_schema_extra=expected("a list of lines"),
     )
     container: Line | None = Field(
         None,
         description="Command that a job puts before `python`, such as `apptainer exec wsi.sif`.",
-        json_schema_extra=_expected("one line"),
+        json_schema_extra=expected("one line"),
     )
     python: Line | None = Field(
         None,
         description="Python of a job; the one that runs this command if not given, `python` in a container.",
-        json_schema_extra=_expected("one line"),
+        json_schema_extra=expected("one line"),
     )
     directives: Lines = Field(
         (),
         description="Further directives of the batch system, without `#SBATCH` or the like; for HTCondor "
         "`key = value`.",
-        json_schema_extra=_expected("a list of lines"),
+        json_schema_extra=expected("a list of lines"),
     )
     parallel_environment: Word = Field(
         "smp",
         description="SGE only: the environment that gives slots on one node.",
-        json_schema_extra=_expected("one word"),
+        json_schema_extra=expected("one word"),
     )
     lsf_units: Literal["kb", "mb", "gb", "tb"] | None = Field(
         None,
         description="LSF only: the site's LSF_UNIT_FOR_LIMITS; from lsf.conf if not given.",
-        json_schema_extra=_expected("kb, mb, gb or tb"),
+        json_schema_extra=expected("kb, mb, gb or tb"),
     )
     disk: Memory = Field(
         "10GB",
         description="HTCondor only: disk of a job.",
-        json_schema_extra=_expected("a size from 100MB, such as 10GB"),
+        json_schema_extra=expected("a size from 100MB, such as 10GB"),
     )
     array_jobs: int | None = Field(
         None,
@@ -156,14 +152,14 @@ class Profile(Config):
         le=MOST_ARRAY_JOBS,
         description="`slurm-array` only: jobs of the array, those that replace others included; ten times "
         "`jobs` if not given.",
-        json_schema_extra=_expected(f"a number of jobs from 1 to {MOST_ARRAY_JOBS}"),
+        json_schema_extra=expected(f"a number of jobs from 1 to {MOST_ARRAY_JOBS}"),
     )
     wait_minutes: float = Field(
         60,
         gt=0,
         strict=False,
         description="How long to wait for the first worker; then the run ends and says so.",
-        json_schema_extra=_expected("minutes above 0"),
+        json_schema_extra=expected("minutes above 0"),
     )
 
     @model_validator(mode="after")

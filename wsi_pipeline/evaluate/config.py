@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from wsi_pipeline.augment.shortcut_config import ShortcutRule
-from wsi_pipeline.config import Config, make_config, split_values
+from wsi_pipeline.config import Config, expected, make_config, split_values
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.maps.config import CamConfig, HeatConfig, Words
 from wsi_pipeline.evaluate.question import Part, Question, Tta
@@ -39,10 +39,6 @@ def _each(value: object) -> object:
 _Several: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_each)]
 
 
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
-
-
 class EvaluateConfig(Config):
     """Who is asked, of which tiles, and what is drawn of the answers."""
 
@@ -50,84 +46,84 @@ class EvaluateConfig(Config):
         ("model",),
         min_length=1,
         description="Names of RUN/models, patterns such as sd-*, or a name of repeats.",
-        json_schema_extra=_expected("a name, or a list of names"),
+        json_schema_extra=expected("a name, or a list of names"),
     )
     part: Part = Field(
         "test",
         description="Which tiles; all: whatever part they are in.",
-        json_schema_extra=_expected("train, validation, test or all"),
+        json_schema_extra=expected("train, validation, test or all"),
     )
     on: str | None = Field(
         None,
         min_length=1,
         description="Another run whose tiles are asked for; the model's own if not given.",
-        json_schema_extra=_expected("a run directory, or its URL"),
+        json_schema_extra=expected("a run directory, or its URL"),
     )
     where: str | None = Field(
         None,
         min_length=1,
         description="Further condition on tiles.",
-        json_schema_extra=_expected("an expression such as scanner == 'B'"),
+        json_schema_extra=expected("an expression such as scanner == 'B'"),
     )
     shortcut: ShortcutRule = Field(
         "none",
         description="By which of the model's own rules a shortcut is put into tiles.",
-        json_schema_extra=_expected("none, train or test"),
+        json_schema_extra=expected("none, train or test"),
     )
     tta: Tta = Field(
         "none",
         description="Views of a tile: as it is, mirrored (4), or turned too (8).",
-        json_schema_extra=_expected("none, flips or d4"),
+        json_schema_extra=expected("none, flips or d4"),
     )
     ensemble: str | None = Field(
         None,
         min_length=1,
         description="What several models are called as one; the name of repeats if all of them are asked.",
-        json_schema_extra=_expected("a name"),
+        json_schema_extra=expected("a name"),
     )
     replicates: int = Field(
         REPLICATES,
         ge=0,
         description="Draws of patients of each interval; 0: no intervals ([what they "
         "are](../concepts/statistics.md)).",
-        json_schema_extra=_expected("a number of draws, 0 or more"),
+        json_schema_extra=expected("a number of draws, 0 or more"),
     )
     sweep: _Several = Field(
         (),
         description="Changes of tiles, step by step ([which](../how-to/robustness.md)).",
-        json_schema_extra=_expected("a list such as [box_blur, 'sharpen:0,0.5,1']"),
+        json_schema_extra=expected("a list such as [box_blur, 'sharpen:0,0.5,1']"),
     )
     apply_at: Literal["source", "input", "both"] | None = Field(
         None,
         description="What a sweep changes: the stored tile, `source`, if not given, or the image of the "
         "network's size.",
-        json_schema_extra=_expected("source, input or both"),
+        json_schema_extra=expected("source, input or both"),
     )
     keep_logits: bool = Field(
         default=False,
         description="Keep each tile's logits at every level of a sweep too.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     heat_maps: HeatConfig | None = Field(
         None,
         description="Probabilities painted on the slides: kinds, or the section below.",
-        json_schema_extra=_expected("png, ome-tiff, geojson, several of them, or a section"),
+        json_schema_extra=expected("png, ome-tiff, geojson, several of them, or a section"),
     )
     cam: CamConfig | None = Field(
         None,
         description="Where in each tile a class is seen: a method, or the section below.",
-        json_schema_extra=_expected("gradcam, hirescam, or a section"),
+        json_schema_extra=expected("gradcam, hirescam, or a section"),
     )
     collage: bool = Field(
         default=False,
         description="Draw the surest hits and misses of each class.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     slides: Words | None = Field(
         None,
         min_length=1,
         description="slide_ids whose maps are drawn; all that have predictions if not given.",
-        json_schema_extra=_expected("names of slides"),
+        json_schema_extra=expected("names of slides"),
     )
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
-from wsi_pipeline.config import Config, RunConfig, did_you_mean, make_config
+from wsi_pipeline.config import Config, RunConfig, did_you_mean, expected, make_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.coverage import Shares
 
@@ -18,10 +18,6 @@ UNLABELLED, MIXED = -1, -2
 
 MOST_CLASSES = 100
 """Of a run; more are names of single shapes and no classes, and would be a column each."""
-
-
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
 
 
 def _class_name(name: str) -> str:
@@ -63,29 +59,29 @@ class LabelConfig(Config):
         description="Folder with one annotation per slide, named by slide_id or by the slide's file: "
         "`SLIDE.geojson`, `.geojson.gz`, `.zip`, `.json`, `.xml`, `.tif`, `.tiff`, `.png`, each also as "
         "`SLIDE_mask.…` and `SLIDE-labels.…`. The slide table's column `annotation` goes before it.",
-        json_schema_extra=_expected("a folder"),
+        json_schema_extra=expected("a folder"),
     )
     classes: Names = Field(
         (),
         description="The classes there are; shapes of other names are counted and left out. Without it, "
         "every name that is found.",
-        json_schema_extra=_expected("names of classes"),
+        json_schema_extra=expected("names of classes"),
     )
     rename: dict[Name, Name] = Field(
         {},
         description="Name in the annotation to class: of a group of ASAP, or of a class of QuPath.",
-        json_schema_extra=_expected("lines 'name in the file: class'"),
+        json_schema_extra=expected("lines 'name in the file: class'"),
     )
     holes: Names = Field(
         (),
         description="Names whose shapes are cut out of every class, such as `Exclusion`.",
-        json_schema_extra=_expected("names in the annotation"),
+        json_schema_extra=expected("names in the annotation"),
     )
     mask_values: Annotated[dict[Name, tuple[int, ...]], BeforeValidator(_numbers)] = Field(
         {},
         description="Class to its value or values in mask images: `{stroma: 1, cancer: [3, 4, 5]}`. Other "
         "values are counted and left out, 0 silently.",
-        json_schema_extra=_expected("lines 'class: value' or 'class: [value, value]'"),
+        json_schema_extra=expected("lines 'class: value' or 'class: [value, value]'"),
     )
     mask_channel: int | None = Field(
         None,
@@ -93,37 +89,37 @@ class LabelConfig(Config):
         le=3,
         description="Channel of mask images that holds the values; without it the first, which must be "
         "the only one that says anything.",
-        json_schema_extra=_expected("0 to 3"),
+        json_schema_extra=expected("0 to 3"),
     )
     origin: Literal["canvas", "bounds"] | None = Field(
         None,
         description="Where annotations count from: the corner of the slide's whole `canvas`, or of its "
         "scanned part, `bounds`, as QuPath does unless told not to crop. Without it, the canvas; GeoJSON "
         "of a slide where the two differ is then refused.",
-        json_schema_extra=_expected("canvas or bounds"),
+        json_schema_extra=expected("canvas or bounds"),
     )
     threshold: float = Field(
         0.5,
         gt=0,
         le=1,
         description="Least share of a tile's footprint that makes a class its label.",
-        json_schema_extra=_expected("a share above 0, up to 1"),
+        json_schema_extra=expected("a share above 0, up to 1"),
     )
     thresholds: dict[Name, Share] = Field(
         {},
         description="The same for single classes: `{cancer: 0.1}`.",
-        json_schema_extra=_expected("lines 'class: share', each above 0, up to 1"),
+        json_schema_extra=expected("lines 'class: share', each above 0, up to 1"),
     )
     priority: Names = Field(
         (),
         description="Classes that go before others where several reach their threshold, first one first. "
         "Among those not named the largest share decides, and of equal shares the first class.",
-        json_schema_extra=_expected("names of classes"),
+        json_schema_extra=expected("names of classes"),
     )
     unlabelled: Name | None = Field(
         None,
         description="Label of a tile without any class on an annotated slide; null if not given.",
-        json_schema_extra=_expected("a name"),
+        json_schema_extra=expected("a name"),
     )
     unlabelled_max: float = Field(
         0.0,
@@ -131,26 +127,26 @@ class LabelConfig(Config):
         le=1,
         description="Largest sum of shares (at most 1) with which a tile that reaches no threshold still "
         "counts as without any class; 1 leaves none mixed.",
-        json_schema_extra=_expected("a share from 0 to 1"),
+        json_schema_extra=expected("a share from 0 to 1"),
     )
     mixed: Name | None = Field(
         None,
         description="Label of a tile with more of the classes than that, none of which reaches its "
         "threshold; null if not given.",
-        json_schema_extra=_expected("a name"),
+        json_schema_extra=expected("a name"),
     )
     no_annotation: Literal["unknown", "nothing"] = Field(
         "unknown",
         description="What it means that a slide has no annotation: that its classes are `unknown` (null), "
         "or that there is `nothing` of them on it (shares of 0), as on the normal slides of a study.",
-        json_schema_extra=_expected("unknown or nothing"),
+        json_schema_extra=expected("unknown or nothing"),
     )
     slide_label: str | None = Field(
         None,
         min_length=1,
         description="Column of the slide table that every tile takes as its label, but where a class of an "
         "annotation reaches its threshold.",
-        json_schema_extra=_expected("a column of the slide table"),
+        json_schema_extra=expected("a column of the slide table"),
     )
 
     @model_validator(mode="after")

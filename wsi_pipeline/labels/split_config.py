@@ -1,11 +1,11 @@
 """What ``split`` is asked for."""
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wsi_pipeline.config import Config
+from wsi_pipeline.config import Config, expected
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.labels.groups import GroupBy
 
@@ -41,10 +41,6 @@ def _pairs(value: object) -> object:
     return tuple(re.split(r",\s*(?=[^=,]+=)", value))
 
 
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
-
-
 Part = Annotated[int | float | None, BeforeValidator(_size)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_several)]
 Held = Annotated[tuple[Annotated[str, Field(pattern=r"^[^=]+=.+$")], ...], BeforeValidator(_pairs)]
@@ -59,17 +55,17 @@ class SplitConfig(Config):
         "patient",
         description="What is never divided: the slides of a `patient` or of a `centre`. `slide` says that a "
         "slide without patient_id is a group of its own; those of a known patient stay together.",
-        json_schema_extra=_expected("patient, slide or centre"),
+        json_schema_extra=expected("patient, slide or centre"),
     )
     test: Part = Field(
         None,
         description="Groups in the test part; 0.2 if not given, with `folds` and `hold_out` none drawn.",
-        json_schema_extra=_expected(_PART),
+        json_schema_extra=expected(_PART),
     )
     validation: Part = Field(
         None,
         description="Groups in the validation part; 0.1 if not given. With `folds` each fold is it in turn.",
-        json_schema_extra=_expected(_PART),
+        json_schema_extra=expected(_PART),
     )
     folds: int | None = Field(
         None,
@@ -77,7 +73,7 @@ class SplitConfig(Config):
         le=MOST_FOLDS,
         description="Folds for cross-validation, numbered from 0 in the column `fold`, of all that is not "
         "in the test part.",
-        json_schema_extra=_expected(f"a number of folds from 2 to {MOST_FOLDS}"),
+        json_schema_extra=expected(f"a number of folds from 2 to {MOST_FOLDS}"),
     )
     repeats: int = Field(
         1,
@@ -85,32 +81,32 @@ class SplitConfig(Config):
         le=1000,
         description="Independent draws: `split`, `split_2`, … (`fold`, `fold_2`, …). With `folds` the test "
         "part is the same in all of them.",
-        json_schema_extra=_expected("a number of draws from 1 to 1000"),
+        json_schema_extra=expected("a number of draws from 1 to 1000"),
     )
     hold_out: Held = Field(
         (),
         description="`COLUMN=VALUE`, such as scanner=B: every group with such a slide is the test part. A "
         "value may have commas.",
-        json_schema_extra=_expected("COLUMN=VALUE, such as scanner=B or centre=south"),
+        json_schema_extra=expected("COLUMN=VALUE, such as scanner=B or centre=south"),
     )
     stratify: Names = Field(
         ("label", "scanner"),
         description="What every part is to have its share of: `label` (shares of the classes) and columns of "
         "the slide table. Without being asked for, what the run does not have is left out.",
-        json_schema_extra=_expected("names of columns, or none"),
+        json_schema_extra=expected("names of columns, or none"),
     )
     from_file: str | None = Field(
         None,
         min_length=1,
         description="A list made by hand: CSV or Parquet with `split` and `patient_id` or `slide_id`. "
         "Nothing is drawn.",
-        json_schema_extra=_expected("a CSV or Parquet file"),
+        json_schema_extra=expected("a CSV or Parquet file"),
     )
     seed: int = Field(
         0,
         ge=0,
         description="Another number draws other groups.",
-        json_schema_extra=_expected("a whole number, 0 or more"),
+        json_schema_extra=expected("a whole number, 0 or more"),
     )
 
     @model_validator(mode="after")

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 from pydantic import Field
 
-from wsi_pipeline.config import Config, TileConfig
+from wsi_pipeline.config import Config, TileConfig, expected
 from wsi_pipeline.errors import TileError
 from wsi_pipeline.stages.run_directory import RunDirectory
 from wsi_pipeline.stages.selection import Selection
@@ -20,10 +20,6 @@ from wsi_pipeline.store.writer import checksum
 NO_LABEL = "unlabelled"
 
 
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
-
-
 class ExportConfig(Config):
     """Which tiles are exported, and how they look."""
 
@@ -32,47 +28,47 @@ class ExportConfig(Config):
         min_length=1,
         description="Which tiles: a condition on the manifest's columns as `pandas.DataFrame.query` takes "
         'it, in place of `status == "ok"`.',
-        json_schema_extra=_expected('a condition such as tissue > 0.5 and label == "tumour"'),
+        json_schema_extra=expected('a condition such as tissue > 0.5 and label == "tumour"'),
     )
     colour_by: str | None = Field(
         None,
         min_length=1,
         description="Column that colours GeoJSON: words are classes, numbers are put into deciles.",
-        json_schema_extra=_expected("a column of the manifest"),
+        json_schema_extra=expected("a column of the manifest"),
     )
     slides: bool = Field(
         default=False,
         description="GeoJSON of one outline per slide around its tiles, in place of the tiles.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     objects: Literal["tile", "annotation"] = Field(
         "tile",
         description="What QuPath takes the rectangles for; annotations can be edited there.",
-        json_schema_extra=_expected("tile or annotation"),
+        json_schema_extra=expected("tile or annotation"),
     )
     origin: Literal["bounds", "canvas"] = Field(
         "bounds",
         description="Corner that GeoJSON counts from: that of the scanned part, `bounds`, as QuPath does "
         "unless told not to crop, or that of the `canvas`, as the manifest. Other than 0, 0 mostly in MRXS.",
-        json_schema_extra=_expected("bounds or canvas"),
+        json_schema_extra=expected("bounds or canvas"),
     )
     gz: bool = Field(
         default=False,
         description="Compress GeoJSON files.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     shard_size: int = Field(
         1000,
         ge=1,
         description="Tiles in each tar file of a WebDataset.",
-        json_schema_extra=_expected("a number of tiles, 1 or more"),
+        json_schema_extra=expected("a number of tiles, 1 or more"),
     )
     quality: int = Field(
         90,
         ge=1,
         le=100,
         description="JPEG quality of tiles that are not stored as JPEG; JPEG tiles are never encoded again.",
-        json_schema_extra=_expected("1 to 100"),
+        json_schema_extra=expected("1 to 100"),
     )
 
 

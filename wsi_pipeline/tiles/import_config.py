@@ -1,11 +1,9 @@
 """What ``import`` is asked to do, and the columns of images that it knows."""
 
-from typing import Any
-
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from wsi_pipeline.config import Codec, Config, TileConfig
+from wsi_pipeline.config import Codec, Config, TileConfig, expected
 from wsi_pipeline.errors import ConfigError
 
 NUMBERS: dict[str, pa.DataType] = {
@@ -29,10 +27,6 @@ FOLDERS = ("label", "slide_id", "patient_id", "scanner", "centre", "split")
 """What the name of a folder of images can be."""
 
 
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
-
-
 class ImportConfig(Config):
     """What ``import`` makes of a source. Every field changes the result, so every field is in its digest."""
 
@@ -42,20 +36,20 @@ class ImportConfig(Config):
         le=16384,
         description="Side of the tiles in pixels; that of the images if not given, which is refused where "
         "the first 64 differ. An image of another size is `unreadable`.",
-        json_schema_extra=_expected("whole pixels from 1 to 16384"),
+        json_schema_extra=expected("whole pixels from 1 to 16384"),
     )
     codec: Codec = Field(
         "jpeg:90",
         description="How tiles are stored. With `jpeg`, JPEG files are kept byte for byte and everything "
         "else is encoded at this quality; with the others everything is encoded anew.",
-        json_schema_extra=_expected("jpeg[:1-100], webp[:1-100], zstd or jpegxl"),
+        json_schema_extra=expected("jpeg[:1-100], webp[:1-100], zstd or jpegxl"),
     )
     mpp: float | None = Field(
         None,
         gt=0,
         le=100,
         description="µm per pixel of images whose source has no column `mpp`.",
-        json_schema_extra=_expected("µm per pixel above 0, up to 100"),
+        json_schema_extra=expected("µm per pixel above 0, up to 100"),
     )
     threshold: int = Field(
         220,
@@ -63,23 +57,23 @@ class ImportConfig(Config):
         le=255,
         description="Grey level between tissue and background for the metrics; there is no slide to find "
         "it from.",
-        json_schema_extra=_expected("a grey level from 0 to 255"),
+        json_schema_extra=expected("a grey level from 0 to 255"),
     )
     folders: str = Field(
         "label",
         description="What the folders between a source folder and its images are, from above: `label`, "
         "`split/label`, `slide_id/label`, or `none` where they mean nothing.",
-        json_schema_extra=_expected(f"none, or some of {', '.join(FOLDERS)} joined by /"),
+        json_schema_extra=expected(f"none, or some of {', '.join(FOLDERS)} joined by /"),
     )
     columns: dict[str, str] = Field(
         {},
         description="Columns of the source under other names, as `label: tumor`.",
-        json_schema_extra=_expected("NAME: COLUMN of the source"),
+        json_schema_extra=expected("NAME: COLUMN of the source"),
     )
     keep_metrics: bool = Field(
         default=False,
         description="Take metrics that the source's table has, in place of measuring them again.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
 
     @field_validator("folders")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from wsi_pipeline.augment.config import AugmentConfig
 from wsi_pipeline.augment.shortcut_config import ShortcutConfig
-from wsi_pipeline.config import Config, ConfigT, make_config, split_values
+from wsi_pipeline.config import Config, ConfigT, expected, make_config, split_values
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.train.loss_config import LossConfig
 from wsi_pipeline.train.model_config import ModelConfig
@@ -21,138 +21,134 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 """What YAML 1.1 takes for a word: 1e-3 without a dot."""
 
 
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
-
-
 class TrainConfig(Config):
     """What is learnt, from which tiles. Every field changes the result, so every field is in the digest."""
 
     model: ModelConfig = Field(
         ModelConfig(),
         description="The network.",
-        json_schema_extra=_expected("the section model"),
+        json_schema_extra=expected("the section model"),
     )
     loss: LossConfig = Field(
         LossConfig(),
         description="What is minimised.",
-        json_schema_extra=_expected("the section loss"),
+        json_schema_extra=expected("the section loss"),
     )
     augment: AugmentConfig = Field(
         AugmentConfig(),
         description="How training images are changed.",
-        json_schema_extra=_expected("the section augment"),
+        json_schema_extra=expected("the section augment"),
     )
     shortcut: ShortcutConfig = Field(
         ShortcutConfig(),
         description="What is put into some tiles on purpose, to see whether it is learnt.",
-        json_schema_extra=_expected("the section shortcut"),
+        json_schema_extra=expected("the section shortcut"),
     )
     optimise: OptimiseConfig = Field(
         OptimiseConfig(),
         description="How weights are changed.",
-        json_schema_extra=_expected("the section optimise"),
+        json_schema_extra=expected("the section optimise"),
     )
     target: str = Field(
         "label",
         min_length=1,
         description="Column of the manifest that is learnt: words, or whole numbers from 0.",
-        json_schema_extra=_expected("the name of a column"),
+        json_schema_extra=expected("the name of a column"),
     )
     classes: tuple[str, ...] = Field(
         (),
         strict=False,
         description="Words of the target in order of their number; of two, the second is the positive one. "
         "In order of the alphabet if not given.",
-        json_schema_extra=_expected("words"),
+        json_schema_extra=expected("words"),
     )
     where: str | None = Field(
         None,
         min_length=1,
         description="Further condition on tiles of both parts, such as `laplacian_var > 50`.",
-        json_schema_extra=_expected("an expression of the manifest's columns"),
+        json_schema_extra=expected("an expression of the manifest's columns"),
     )
     split: str = Field(
         "split",
         pattern=r"^split(_[0-9]+)?$",
         description="Column that says train or validation; `split_2` is the second draw of "
         "`split --repeats`.",
-        json_schema_extra=_expected("split, split_2, ..."),
+        json_schema_extra=expected("split, split_2, ..."),
     )
     fold: int | None = Field(
         None,
         ge=0,
         description="Fold that validates; the others train. Without it the parts of `split`.",
-        json_schema_extra=_expected("the number of a fold, 0 or more"),
+        json_schema_extra=expected("the number of a fold, 0 or more"),
     )
     weight: str | None = Field(
         None,
         description="Column of numbers that are the tiles' weights; 1 if not given.",
-        json_schema_extra=_expected("the name of a column"),
+        json_schema_extra=expected("the name of a column"),
     )
     balance: tuple[str, ...] = Field(
         (),
         strict=False,
         description="Columns by which an epoch has as many training tiles of each.",
-        json_schema_extra=_expected("names of columns"),
+        json_schema_extra=expected("names of columns"),
     )
     per_group: int | None = Field(
         None,
         ge=1,
         description="Tiles of each group of `balance` in an epoch; as many as the smallest has if not given.",
-        json_schema_extra=_expected("a number of tiles, 1 or more"),
+        json_schema_extra=expected("a number of tiles, 1 or more"),
     )
     load_px: int | None = Field(
         None,
         ge=1,
         description="Side to which tiles are averaged before they are cropped; their own if not given.",
-        json_schema_extra=_expected("pixels, 1 or more"),
+        json_schema_extra=expected("pixels, 1 or more"),
     )
     shrink: Literal[1, 2, 4] = Field(
         1,
         description="JPEG tiles are decoded at 1, 1/2 or 1/4 of their size first, which is quicker.",
-        json_schema_extra=_expected("1, 2 or 4"),
+        json_schema_extra=expected("1, 2 or 4"),
     )
     decoder: Literal["cpu", "cuda"] = Field(
         "cpu",
         description="What decodes JPEG tiles: `cuda` is the GPU (nvJPEG), whose pixels differ by a few gray "
         "levels; needs the extra `gpu`.",
-        json_schema_extra=_expected("cpu or cuda"),
+        json_schema_extra=expected("cpu or cuda"),
     )
     batch_size: int = Field(
         64,
         ge=1,
         description="Tiles of a step, of all ranks together.",
-        json_schema_extra=_expected("a number of tiles, 1 or more"),
+        json_schema_extra=expected("a number of tiles, 1 or more"),
     )
     epochs: int = Field(
         30,
         ge=1,
         description="Times that training tiles are gone through, at the most.",
-        json_schema_extra=_expected("a number of epochs, 1 or more"),
+        json_schema_extra=expected("a number of epochs, 1 or more"),
     )
     patience: int | None = Field(
         10,
         ge=1,
         description="Epochs without a lower validation loss after which training ends; `null`: it does not.",
-        json_schema_extra=_expected("a number of epochs, 1 or more, or null"),
+        json_schema_extra=expected("a number of epochs, 1 or more, or null"),
     )
     probe_tiles: int = Field(
         2048,
         ge=0,
         description="Training tiles, always the same ones, that are looked at unchanged beside validation.",
-        json_schema_extra=_expected("a number of tiles, 0 or more"),
+        json_schema_extra=expected("a number of tiles, 0 or more"),
     )
     seed: int = Field(
         0,
         ge=0,
         description="Another one is another order, other first weights and other random changes.",
-        json_schema_extra=_expected("a whole number, 0 or more"),
+        json_schema_extra=expected("a whole number, 0 or more"),
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
         description="Of the network's arithmetic; weights and losses are float32 in any case.",
-        json_schema_extra=_expected("fp32, bf16 or fp16"),
+        json_schema_extra=expected("fp32, bf16 or fp16"),
     )
 
     @property
@@ -170,46 +166,46 @@ class WorkConfig(Config):
         "auto",
         pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
         description="`auto` is the GPU of this rank where there is one, else the CPU.",
-        json_schema_extra=_expected("auto, cpu, cuda or cuda:N"),
+        json_schema_extra=expected("auto, cpu, cuda or cuda:N"),
     )
     workers: int = Field(
         0,
         ge=0,
         description="Processes that decode tiles; with 0 threads of this one do.",
-        json_schema_extra=_expected("a number of processes, 0 or more"),
+        json_schema_extra=expected("a number of processes, 0 or more"),
     )
     threads: int | None = Field(
         None,
         ge=1,
         description="Threads that decode tiles; every core if not given.",
-        json_schema_extra=_expected("a number of threads, 1 or more"),
+        json_schema_extra=expected("a number of threads, 1 or more"),
     )
     cache: str | None = Field(
         None,
         description="Folder on a local disk for shards of remote runs.",
-        json_schema_extra=_expected("a folder"),
+        json_schema_extra=expected("a folder"),
     )
     checkpoint_minutes: float = Field(
         10.0,
         gt=0,
         description="Between two checkpoints within an epoch; every epoch ends with one.",
-        json_schema_extra=_expected("minutes, above 0"),
+        json_schema_extra=expected("minutes, above 0"),
     )
     channels_last: bool = Field(
         default=True,
         description="Keep images with the channel as the last axis in memory, as convolutions on GPUs "
         "like it.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     compile: bool = Field(
         default=False,
         description="Compile the network with torch.compile: minutes at the start, quicker steps.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
     deterministic: bool = Field(
         default=False,
         description="Take only algorithms that repeat themselves to the bit on GPUs; the CPU's do anyway.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
 
 

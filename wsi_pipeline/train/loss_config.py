@@ -6,17 +6,13 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wsi_pipeline.config import Config
+from wsi_pipeline.config import Config, expected
 from wsi_pipeline.errors import ConfigError
 
 DecouplingForm: TypeAlias = Literal["auto", "single", "all", "target", "column"]
 Reduction: TypeAlias = Literal["batch", "class_mean"]
 
 BALANCED = "balanced"
-
-
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
 
 
 def _number(value: object) -> bool:
@@ -78,106 +74,106 @@ class LossConfig(Config):
         ge=0,
         lt=1,
         description="Share of every target that is spread evenly over all classes (label smoothing).",
-        json_schema_extra=_expected("a share from 0 to below 1"),
+        json_schema_extra=expected("a share from 0 to below 1"),
     )
     class_weights: Annotated[str | dict[str, float], BeforeValidator(_weights)] = Field(
         "none",
         description="Factor of a tile's cross-entropy by its class: `none`, `balanced` (tiles / (classes x "
         "tiles of the class), of the training part), or a number of every class.",
-        json_schema_extra=_expected("none, balanced or {class: number of 0 or more}"),
+        json_schema_extra=expected("none, balanced or {class: number of 0 or more}"),
     )
     decoupling: NotNegative = Field(
         0.0,
         description="λ of spectral decoupling, λ/2 (logit - gamma)²; 0 is without. The study's Eq. 1 has "
         "0.01, its Eq. 2 one of each class.",
-        json_schema_extra=_expected(f"{_PER_CLASS}, 0 or more"),
+        json_schema_extra=expected(f"{_PER_CLASS}, 0 or more"),
     )
     decoupling_gamma: PerClass = Field(
         0.0,
         description="Gamma of Eq. 2: the logit to which a tile is drawn; 0 is Eq. 1.",
-        json_schema_extra=_expected(_PER_CLASS),
+        json_schema_extra=expected(_PER_CLASS),
     )
     decoupling_form: DecouplingForm = Field(
         "auto",
         description="Which logits are drawn to which gamma, of a network that has one for each class: `all` "
         "to that of the tile's class, only the `target` class's own, or every `column` to its class's. "
         "`single` is for one logit. `auto`: single or all.",
-        json_schema_extra=_expected("auto, single, all, target or column"),
+        json_schema_extra=expected("auto, single, all, target or column"),
     )
     decoupling_reduction: Reduction = Field(
         "batch",
         description="Mean over the `batch`, or the sum over classes of their means (`class_mean`), which "
         "does not depend on how many tiles a class has in the batch.",
-        json_schema_extra=_expected("batch or class_mean"),
+        json_schema_extra=expected("batch or class_mean"),
     )
     rare: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         (),
         description="Classes that the asymmetric methods favour; the second of two classes if not given.",
-        json_schema_extra=_expected("names of classes"),
+        json_schema_extra=expected("names of classes"),
     )
     margin: float = Field(
         0.0,
         ge=0,
         description="Large margin: taken from the target's logit before the softmax. 0.2 to 2 is usual.",
-        json_schema_extra=_expected("a number, 0 or more"),
+        json_schema_extra=expected("a number, 0 or more"),
     )
     margin_classes: Literal["all", "rare"] = Field(
         "all",
         description="Whose logits the margin is taken from; `rare` is the asymmetric large margin.",
-        json_schema_extra=_expected("all or rare"),
+        json_schema_extra=expected("all or rare"),
     )
     focal: float = Field(
         0.0,
         ge=0,
         description="Power of the focal loss, which damps what is learned already. 2 to 6 is usual.",
-        json_schema_extra=_expected("a number, 0 or more"),
+        json_schema_extra=expected("a number, 0 or more"),
     )
     focal_classes: Literal["all", "common"] = Field(
         "all",
         description="Whose loss is damped; `common`, all but the rare ones, is the asymmetric focal loss.",
-        json_schema_extra=_expected("all or common"),
+        json_schema_extra=expected("all or common"),
     )
     mixup: float = Field(
         0.0,
         ge=0,
         description="a of the Beta(a, a) by which two images are mixed in a step of its own; 0 is without.",
-        json_schema_extra=_expected("a number, 0 or more"),
+        json_schema_extra=expected("a number, 0 or more"),
     )
     mixup_labels: Literal["soft", "rare"] = Field(
         "soft",
         description="Targets are mixed as images are, or `rare`: a mixture is rare as soon as it has more "
         "than `mixup_margin` of a rare tile (asymmetric mixup).",
-        json_schema_extra=_expected("soft or rare"),
+        json_schema_extra=expected("soft or rare"),
     )
     mixup_margin: float = Field(
         0.2,
         ge=0,
         lt=0.5,
         description="Share of a rare tile up to which its mixture with a common one teaches nothing.",
-        json_schema_extra=_expected("a share from 0 to below 0.5"),
+        json_schema_extra=expected("a share from 0 to below 0.5"),
     )
     adversarial: float = Field(
         0.0,
         ge=0,
         description="Length (L2 of a normalised image) of the step towards more loss, taken in a step of its "
         "own; 10 is usual, 0 is without.",
-        json_schema_extra=_expected("a length, 0 or more"),
+        json_schema_extra=expected("a length, 0 or more"),
     )
     adversarial_classes: Literal["all", "rare"] = Field(
         "rare",
         description="Which tiles are changed.",
-        json_schema_extra=_expected("all or rare"),
+        json_schema_extra=expected("all or rare"),
     )
     adversarial_start: float = Field(
         1e-5,
         gt=0,
         description="Length of the random step from which that direction is found.",
-        json_schema_extra=_expected("a length above 0"),
+        json_schema_extra=expected("a length above 0"),
     )
     clean_step: bool = Field(
         default=True,
         description="Take a step with images as they are before those of `adversarial` and `mixup`.",
-        json_schema_extra=_expected("true or false"),
+        json_schema_extra=expected("true or false"),
     )
 
     @property

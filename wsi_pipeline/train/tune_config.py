@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wsi_pipeline.config import Config
+from wsi_pipeline.config import Config, expected
 from wsi_pipeline.errors import ConfigError
 
 STUDY_GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -57,10 +57,6 @@ class Dimension:
     choices: tuple[Any, ...] = ()
 
 
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
-
-
 def _space(value: object) -> object:
     if not isinstance(value, Mapping) or not value:
         raise ValueError
@@ -78,34 +74,34 @@ class TuneConfig(Config):
     train: dict[str, Any] = Field(
         {},
         description="Settings of every trial, as `train` takes them.",
-        json_schema_extra=_expected("a section of settings of train"),
+        json_schema_extra=expected("a section of settings of train"),
     )
     space: Annotated[dict[str, Any], BeforeValidator(_space)] = Field(
         {"loss.decoupling": {"choice": list(STUDY_GRID)}},
         description="What is searched: a path of a setting and {choice: [a, b]}, {uniform: [low, high]}, "
         "{log: [low, high]} (equal ratios), or {whole: [low, high]} (whole numbers). The study's grid of λ "
         "if not given.",
-        json_schema_extra=_expected(f"paths of settings, each with {_RANGES}"),
+        json_schema_extra=expected(f"paths of settings, each with {_RANGES}"),
     )
     sampler: Literal["grid", "tpe", "gp", "random"] = Field(
         "grid",
         description="`grid`: every combination once. `tpe`: tree-structured Parzen estimator; `gp`: a "
         "Gaussian process; both learn from the trials before. `random`.",
-        json_schema_extra=_expected("grid, tpe, gp or random"),
+        json_schema_extra=expected("grid, tpe, gp or random"),
     )
     trials: int | None = Field(
         None,
         ge=1,
         description=f"Trainings in all, of all nodes; the whole grid, or {_USUAL_TRIALS}, if not given. It "
         "can be raised later.",
-        json_schema_extra=_expected("a number of trials, 1 or more"),
+        json_schema_extra=expected("a number of trials, 1 or more"),
     )
     score: Score = Field(
         "balanced_accuracy",
         description="Score of the validation part by which trials are compared. `loss` holds the penalties, "
         "so it compares no strengths of them. Where tiles carry a shortcut, all but `auroc_worst` are the "
         "better the more is made of it.",
-        json_schema_extra=_expected(
+        json_schema_extra=expected(
             "loss, log_loss, balanced_accuracy, auroc, auroc_worst, brier or ece"
         ),
     )
@@ -113,31 +109,31 @@ class TuneConfig(Config):
         "validation",
         description="The part that is looked at. The test part cannot be named: what was chosen on it says "
         "nothing about other slides.",
-        json_schema_extra=_expected("validation; settings are never chosen on the test part"),
+        json_schema_extra=expected("validation; settings are never chosen on the test part"),
     )
     prune: Literal["median", "none"] = Field(
         "median",
         description="`median`: end a trial whose best score so far is worse than the median of the others at "
         "the same epoch.",
-        json_schema_extra=_expected("median or none"),
+        json_schema_extra=expected("median or none"),
     )
     prune_after_trials: int = Field(
         5,
         ge=1,
         description="Trials that are finished before any is ended early.",
-        json_schema_extra=_expected("a number of trials, 1 or more"),
+        json_schema_extra=expected("a number of trials, 1 or more"),
     )
     prune_after_epochs: int = Field(
         2,
         ge=0,
         description="Epochs of a trial before it may be ended early.",
-        json_schema_extra=_expected("a number of epochs, 0 or more"),
+        json_schema_extra=expected("a number of epochs, 0 or more"),
     )
     seed: int = Field(
         0,
         ge=0,
         description="Another one draws other settings. The seed of the trainings is `train: {seed: N}`.",
-        json_schema_extra=_expected("a whole number, 0 or more"),
+        json_schema_extra=expected("a whole number, 0 or more"),
     )
 
     @property

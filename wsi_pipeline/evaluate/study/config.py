@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wsi_pipeline.config import Config, did_you_mean, make_config, read_yaml
+from wsi_pipeline.config import Config, did_you_mean, expected, make_config, read_yaml
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.sweep.shift_config import sweeps_of
 from wsi_pipeline.train.config import TrainConfig, WorkConfig, train_configs
@@ -53,10 +53,6 @@ Paper: TypeAlias = Mapping[str, Mapping[str, tuple[float, float | None]]]
 """Arm to score to mean and standard deviation, as a paper gives them."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
-
-
-def _expected(what: str) -> dict[str, Any]:
-    return {"expected": what}
 
 
 def _settings(value: object) -> object:
@@ -116,65 +112,65 @@ class ExperimentConfig(Config):
         description="`shortcut`: tiles of training carry a shortcut that the test reverses (settings of the "
         "section `shortcut`); `sweep`: the test tiles are shifted step by step; `external`: tiles of the "
         "runs of `--external`.",
-        json_schema_extra=_expected("shortcut, sweep or external"),
+        json_schema_extra=expected("shortcut, sweep or external"),
     )
     title: str = Field(
         "",
         description="Heading on the page; the experiment's name if not given.",
-        json_schema_extra=_expected("words"),
+        json_schema_extra=expected("words"),
     )
     train: Settings = Field(
         {},
         description="Settings of all its arms, in place of those of `base`; its arms are then trained for it "
         "alone.",
-        json_schema_extra=_expected("settings of train"),
+        json_schema_extra=expected("settings of train"),
     )
     arms: Arms = Field(
         {},
         description="Names of its arms, or names with further settings; every arm of the study if not given. "
         "An arm that the study does not have is trained for this experiment alone.",
-        json_schema_extra=_expected(
+        json_schema_extra=expected(
             f"names of arms ({_WORDS}), each with settings of train or none"
         ),
     )
     part: Part | None = Field(
         None,
         description="Tiles that are asked: `all` of external runs and `test` elsewhere if not given.",
-        json_schema_extra=_expected("train, validation, test or all"),
+        json_schema_extra=expected("train, validation, test or all"),
     )
     where: str | None = Field(
         None,
         min_length=1,
         description="Further condition on these tiles.",
-        json_schema_extra=_expected("an expression of the manifest's columns"),
+        json_schema_extra=expected("an expression of the manifest's columns"),
     )
     shifts: tuple[str, ...] = Field(
         PAPER_SWEEPS,
         strict=False,
         min_length=1,
         description="Of a sweep: names of shifts, also with levels as `box_blur:2,5,10`.",
-        json_schema_extra=_expected("names of shifts"),
+        json_schema_extra=expected("names of shifts"),
     )
     apply_at: Literal["source", "input"] = Field(
         "source",
         description="Of a sweep: whether stored tiles are shifted, or the images that the network sees.",
-        json_schema_extra=_expected("source or input"),
+        json_schema_extra=expected("source or input"),
     )
     score: ScoreName | None = Field(
         None,
         description="By which the answer is given; AUROC of a shortcut, whose Eq. 2 also moves the cut-off, "
         "else balanced accuracy.",
-        json_schema_extra=_expected(f"one of {', '.join(SCORES)}"),
+        json_schema_extra=expected(f"one of {', '.join(SCORES)}"),
     )
     control: str | None = Field(
         None,
         description="Arm to which the shortcut tells nothing: what could be reached.",
-        json_schema_extra=_expected("the name of an arm"),
+        json_schema_extra=expected("the name of an arm"),
     )
     paper: Annotated[dict[str, dict[str, Any]], BeforeValidator(_paper)] = Field(
         {},
         description="Numbers that a paper gives, shown beside: {arm: {score: [mean, standard deviation]}}.",
-        json_schema_extra=_expected(
+        json_schema_extra=expected(
             f"{{arm: {{score: [mean, SD]}}}} with scores of {', '.join(SCORES)}"
         ),
     )
@@ -202,40 +198,40 @@ class StudyConfig(Config):
         "study",
         pattern=f"^{_NAME.pattern}$",
         description="Begins the names of its models: RUN/models/NAME.ARM-SEED.",
-        json_schema_extra=_expected(_WORDS),
+        json_schema_extra=expected(_WORDS),
     )
     title: str = Field(
         "",
         description="Heading of the page; the name if not given.",
-        json_schema_extra=_expected("words"),
+        json_schema_extra=expected("words"),
     )
     base: Settings = Field(
         {},
         description="Settings of every training, as `train` takes them; or the file that has them.",
-        json_schema_extra=_expected("settings of train, or a file of them"),
+        json_schema_extra=expected("settings of train, or a file of them"),
     )
     arms: Arms = Field(
         description="What is compared: a name and the settings that differ from `base`.",
-        json_schema_extra=_expected(f"names ({_WORDS}), each with settings of train or none"),
+        json_schema_extra=expected(f"names ({_WORDS}), each with settings of train or none"),
     )
     experiments: Annotated[dict[str, ExperimentConfig], BeforeValidator(_arms)] = Field(
         min_length=1,
         description="Questions by name.",
-        json_schema_extra=_expected(f"names ({_WORDS}), each with a kind"),
+        json_schema_extra=expected(f"names ({_WORDS}), each with a kind"),
     )
     repeats: int = Field(
         5,
         ge=1,
         description="Trainings of every arm, whose seeds count from that of `base`.",
-        json_schema_extra=_expected("a number of trainings, 1 or more"),
+        json_schema_extra=expected("a number of trainings, 1 or more"),
     )
     reference: str = Field(
         description="Arm that every other one is compared with, seed by seed.",
-        json_schema_extra=_expected("the name of an arm"),
+        json_schema_extra=expected("the name of an arm"),
     )
     method: str = Field(
         description="Arm that the answer is about.",
-        json_schema_extra=_expected("the name of an arm"),
+        json_schema_extra=expected("the name of an arm"),
     )
 
     @model_validator(mode="after")
