@@ -75,7 +75,7 @@ def test_draws_of_patients_without_a_change_are_those_of_the_predictions(run: Pa
     assert sweep(run, **asked, replicates=30).asked == 0
     (path,) = first.draws["plain"]
     expected = drawn_of(read_predictions(evaluate(run, **tiles).predictions), replicates=30)
-    found = read_drawn(path, [1.0], expected.classes)
+    found = read_drawn(path, [1.0], expected.classes, replicates=30)
     assert (found.tiles, found.patients) == (expected.tiles, 3)
     assert found.effective == expected.effective
     ours, theirs = over_repeats([found]), over_repeats([expected])
