@@ -298,17 +298,3 @@ def manifest_types(run_path: str | Path) -> dict[str, pa.DataType]:
     files = _files(run_path)
     with opened_table(next(iter(files.values()))) as file:
         return {field.name: field.type for field in file.schema_arrow}
-
-
-def holds_words(run_path: str | Path, column: str) -> bool:
-    """Return whether a column is of words, as its first slide has it; else it is of numbers.
-
-    Raises
-    ------
-    ConfigError
-        There is no such run.
-    """
-    kind = manifest_types(run_path)[column]
-    return bool(
-        pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    )

@@ -6,6 +6,7 @@ Nothing is written. ``evaluation`` asks them; sweeps and maps make theirs of the
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -208,7 +209,8 @@ def together_asked(members: Sequence[Member]) -> list[list[Member]]:
     groups: dict[str, list[Member]] = {}
     for each in members:
         config = each.trained.config
-        carried = None if each.shortcut is None else config.shortcut.digest()
+        put = each.shortcut  # which tiles carry it depends on the labels that a network has learnt
+        carried = None if put is None else (put.config.digest(), sha256(put.carries).hexdigest())
         inputs = (inputs_of(config), each.question.shortcut, carried)
         run = str(each.tiles.rows.runs[0].path)
         key = key_of(run, each.condition, each.tiles.images_digest(), inputs)

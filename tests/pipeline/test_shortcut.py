@@ -1,6 +1,7 @@
 """A training whose tiles carry a shortcut: the same tiles whoever looks, and turned round in the test."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 from tests.pipeline.runs import Command  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run, same_weights, small, weights_of  # noqa: E402
 from wsi_pipeline.errors import ConfigError  # noqa: E402
-from wsi_pipeline.evaluation import evaluate  # noqa: E402
+from wsi_pipeline.evaluation import Question, evaluate, evaluate_models  # noqa: E402
 from wsi_pipeline.loader.tiles import TileLoader  # noqa: E402
 from wsi_pipeline.loader.world import World  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig, train_configs  # noqa: E402
@@ -50,6 +51,25 @@ def carried(path: Path) -> pd.DataFrame:
     """Return how many tiles of each class carry the shortcut."""
     rows = pd.read_parquet(path)
     return rows.groupby("target")["shortcut"].agg(["sum", "size"])
+
+
+def test_networks_of_other_labels_are_asked_with_the_shortcut_in_their_own_tiles(
+    run: Path, tmp_path: Path
+) -> None:
+    both = shutil.copytree(run, tmp_path / "RUN")
+    for path in (both / "manifest").glob("*.parquet"):
+        rows = pd.read_parquet(path)
+        turned = rows["label"].astype(str).map({"benign": "cancer", "cancer": "benign"})
+        rows.assign(turned=turned.astype("category")).to_parquet(path)
+    config, work = small(epochs=1, shortcut=SHORTCUT, target="turned")
+    train(both, config, name="turned", work=work)
+    question = Question(shortcut="test")
+    found = evaluate_models(both, models=["net", "turned"], question=question, work=CPU)
+    together = [pd.read_parquet(each.predictions) for each in found.members]
+    assert (together[0]["shortcut"] != together[1]["shortcut"]).all()
+    for each, table in zip(found.members, together, strict=True):
+        alone = evaluate(both, model=each.model, shortcut="test", work=CPU, overwrite=True)
+        pd.testing.assert_frame_equal(pd.read_parquet(alone.predictions), table)
 
 
 def images_of(run: Path, *, rank: int = 0, ranks: int = 1, epoch: int = 0) -> dict[int, str]:
