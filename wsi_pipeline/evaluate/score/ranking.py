@@ -22,7 +22,7 @@ from wsi_pipeline.train.metrics import Floats, Ints
 from wsi_pipeline.train.weighted import shares
 
 Area: TypeAlias = Callable[[Floats], Floats]
-"""Weights of patients, ``(draws, patients)``, to the area of each draw; NaN where it cannot be said."""
+"""How often each patient is drawn, whole numbers ``(draws, patients)``, to each draw's area; NaN: none."""
 
 MOST_PAIRED = 2048
 """Patients beyond which pairs of them are too many to be kept: 32 MiB."""
