@@ -177,6 +177,7 @@ def planned(
     question: Question | None = None,
     ensemble: str | None = None,
     work: WorkConfig | None = None,
+    overwrite: bool = False,
 ) -> tuple[PlannedAnswers, ...]:
     """Return what ``evaluate_models`` would ask, validation tiles for cut-offs too; nothing is written.
 
@@ -189,13 +190,16 @@ def planned(
     names = chosen_models(run, models, ensemble=ensemble).names
     members = [plan.member(name, question or Question()) for name in names]
     extra = [each.validation for each in members if each.validation is not None]
-    own = [_planned(each, notes=each.said.notes) for each in members]
-    return (*own, *(_planned(each, notes=()) for each in extra))
+    own = (_planned(each, anew=overwrite, notes=each.said.notes) for each in members)
+    more = (_planned(each, anew=overwrite and not each.is_there, notes=()) for each in extra)
+    return (*own, *more)
 
 
-def _planned(member: Member, *, notes: tuple[str, ...]) -> PlannedAnswers:
+def _planned(member: Member, *, anew: bool, notes: tuple[str, ...]) -> PlannedAnswers:
     cut = member.parts.cut
-    missing = () if member.is_there else member.parts.missing()
+    missing: Sequence[int] = range(len(cut))
+    if not anew:
+        missing = () if member.is_there else member.parts.missing()
     return PlannedAnswers(
         model=member.name,
         part=member.question.part,

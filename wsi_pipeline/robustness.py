@@ -53,11 +53,11 @@ class Swept:
     """What networks are worth along sweeps."""
 
     tables: Mapping[str, tuple[Path, ...]]
-    """By model: a table for each change and place, one row per level, ``schema.SWEEP_COLUMNS``."""
+    """By model: a table for each change and place, one row per level, ``sweep.columns.SWEEP_COLUMNS``."""
     curves: Path
-    """Mean and standard deviation over the models that are repeats, ``schema.CURVE_COLUMNS``."""
+    """Mean and standard deviation over the models that are repeats, ``sweep.columns.CURVE_COLUMNS``."""
     draws: Mapping[str, tuple[Path, ...]]
-    """By model, as ``tables``: scores of draws of patients, ``sweep_columns.DRAW_COLUMNS``; none unasked."""
+    """By model, as ``tables``: scores of draws of patients, ``sweep.columns.DRAW_COLUMNS``; none unasked."""
     figures: tuple[Path, ...]
     """One for each change and place, as SVG."""
     asked: int

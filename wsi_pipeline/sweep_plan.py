@@ -108,6 +108,7 @@ class PlannedSweep:
     model: str
     tiles: int
     levels: int
+    """The clean one is the same of every change."""
     left: int
     """Levels that its tables lack."""
     notes: tuple[str, ...]
@@ -123,13 +124,17 @@ def planned_sweeps(wanted: SweepWanted, models: Iterable[str]) -> tuple[PlannedS
     """
     device = device_of(wanted.work.device)
     names = chosen_models(wanted.run, tuple(models)).names
-    levels = sum(len(sweep.levels) for sweep, _ in wanted.each)
+    levels = {
+        level_of(sweep.shift, place, level)
+        for sweep, place in wanted.each
+        for level in sweep.levels
+    }
     found = [sweep_candidate(name, wanted, device) for name in names]
     return tuple(
         PlannedSweep(
             model=each.name,
             tiles=len(each.tiles),
-            levels=levels,
+            levels=len(levels),
             left=len(each.lacking(wanted)),
             notes=each.notes,
         )

@@ -191,6 +191,10 @@ def test_numbers_are_classes_too_and_others_are_refused(run: Path, tmp_path: Pat
     with pytest.raises(ConfigError, match=r"expected 0, 1 as grade.* got 2"):
         evaluate(numbered, model="net", on=other, work=CPU)
     for path in (other / "manifest").glob("*.parquet"):
+        pd.read_parquet(path).assign(grade=0.9999999).to_parquet(path)
+    with pytest.raises(ConfigError, match=r"expected 0, 1 as grade.* got 0\.9999999"):
+        evaluate(numbered, model="net", on=other, work=CPU)
+    for path in (other / "manifest").glob("*.parquet"):
         pd.read_parquet(path).assign(label=np.int8(0)).to_parquet(path)
     with pytest.raises(ConfigError, match=r"expected benign, cancer as label.* got 0"):
         evaluate(run, model="net", on=other, work=CPU)
@@ -229,6 +233,8 @@ def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(
 def test_a_dry_run_knows_what_is_there(run: Path) -> None:
     evaluate(run, model="net", work=CPU)
     assert [each.left for each in planned(run, models=["net"], work=CPU)] == [0]
+    again = planned(run, models=["net"], work=CPU, overwrite=True)
+    assert [each.left for each in again] == [again[0].tiles]
 
 
 def test_intervals_are_of_as_many_draws_as_asked_for(run: Path) -> None:

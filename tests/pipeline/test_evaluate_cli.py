@@ -3,7 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 from tests.pipeline.runs import Command, Ended  # noqa: E402
 from tests.pipeline.trainable import SMALL, labelled_run, small  # noqa: E402
 from wsi_pipeline.evaluation import evaluate  # noqa: E402
+from wsi_pipeline.train import peers  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
@@ -358,3 +360,29 @@ def test_what_was_made_is_named_with_its_place_and_what_comes_next(
     ]
     plain = wsi("evaluate", run, "--model", "sd-0", "--device", "cpu", "--json")
     assert json.loads(plain.out)["model"] == "sd-0"
+
+
+def test_ranks_meet_once_for_a_sweep_and_what_is_drawn_beside_it(
+    folder: Path, tmp_path: Path, wsi: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def noted(name: str) -> Callable[[str], Any]:
+        @contextmanager
+        def together(device: str) -> Iterator[peers.Peers]:
+            seen.append(f"{name} begins")
+            with original(device) as met:
+                yield met
+            seen.append(f"{name} ends")
+
+        return together
+
+    original = peers.together
+    monkeypatch.setattr("wsi_pipeline.train.peers.together", noted("all"))
+    monkeypatch.setattr("wsi_pipeline.robustness.together", noted("sweep"))
+    monkeypatch.setattr("wsi_pipeline.evaluation.together", noted("answers"))
+    run = shutil.copytree(folder / "RUN", tmp_path / "RUN")
+    ended = wsi("evaluate", run, *NET, "--device", "cpu", "--sweep", "noise:2", "--collage")
+    assert ended.code == 0, ended.err
+    inner = ["sweep begins", "sweep ends", "answers begins", "answers ends"]
+    assert seen == ["all begins", *inner, "all ends"]

@@ -341,6 +341,9 @@ def test_a_dry_run_says_how_many_levels_are_left(run: Path, wsi: Command) -> Non
     (planned,) = json.loads(wsi(*asked, "hed:0.1,0.2", "--dry-run", "--json").out)["sweeps"]
     assert (planned["levels"], planned["left"]) == (3, 1)
     assert f"{planned['tiles']} shifted tiles to ask" in wsi(*asked, "hed:0.1,0.2", "--dry-run").out
+    both = (*asked, "hed:0.1,0.2", "--sweep", "noise:2", "--overwrite", "--dry-run", "--json")
+    (planned,) = json.loads(wsi(*both).out)["sweeps"]
+    assert (planned["levels"], planned["left"]) == (4, 4)  # the clean one is of both
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 

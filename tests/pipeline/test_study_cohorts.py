@@ -42,7 +42,7 @@ def centre(demo: Path, folder: Path, name: str, wsi: Command) -> Path:
 def test_the_study_of_the_demo_runs_from_two_centres_to_its_page(
     demo: tuple[Path, Ended], tmp_path: Path, wsi: Command
 ) -> None:
-    north, south = (centre(demo[0] / "DIR", tmp_path, name, wsi) for name in ("north", "south"))
+    north, south = (centre(demo[0] / "COPY", tmp_path, name, wsi) for name in ("north", "south"))
     done(wsi("split", north, "--test", "1", "--validation", "1", "--quiet"))
     file = WORKFLOWS / "demo" / "study.yaml"
     ended = wsi("study", file, "--run", north, "--external", south, "-o", tmp_path / "OUT")

@@ -1,6 +1,5 @@
 """Levels judged some at a time; patients drawn along sweeps as of predictions; a study's answer by them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,9 @@ from wsi_pipeline.study import study  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
 from wsi_pipeline.training import train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = WorkConfig(device="cpu", threads=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +75,7 @@ def test_draws_of_patients_without_a_change_are_those_of_the_predictions(run: Pa
     assert sweep(run, **asked, replicates=30).asked == 0
     (path,) = first.draws["plain"]
     expected = drawn_of(read_predictions(evaluate(run, **tiles).predictions), replicates=30)
-    found = read_drawn(path, [1.0], expected.classes)
+    found = read_drawn(path, [1.0], expected.classes, replicates=30)
     assert (found.tiles, found.patients) == (expected.tiles, 3)
     assert found.effective == expected.effective
     ours, theirs = over_repeats([found]), over_repeats([expected])

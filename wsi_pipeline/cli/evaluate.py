@@ -11,6 +11,7 @@ from wsi_pipeline.cli.evaluate_plan import show_plan
 
 if TYPE_CHECKING:
     from wsi_pipeline.evaluate.config import EvaluateConfig
+    from wsi_pipeline.evaluation import EvaluatedModels
     from wsi_pipeline.train.config import WorkConfig
 
 MODEL = Annotated[
@@ -140,7 +141,7 @@ def evaluate(
     asked, work = evaluate_configs(read_yaml(config) if config else {}, flags)
     options.refuse_own_run(run, [asked.on] if asked.on else [], flag="on")
     if dry_run:
-        show_plan(run, asked, work, json=json, quiet=quiet)
+        show_plan(run, asked, work, overwrite=overwrite, json=json, quiet=quiet)
         return
     _carry_out(run, asked, work, overwrite=overwrite, json=json, quiet=quiet)
 
@@ -154,42 +155,42 @@ def _carry_out(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Sweep, or ask as tiles are, or both where maps are wanted beside a sweep."""
-    from wsi_pipeline.cli import console
+    """Sweep, or ask as tiles are, or both where maps are wanted beside a sweep; then show it."""
+    from contextlib import ExitStack
 
+    from wsi_pipeline.cli import console
+    from wsi_pipeline.train.peers import together
+
+    how = {"overwrite": overwrite, "json": json, "quiet": quiet}
     swept: Mapping[str, Any] = {}
-    if asked.sweep:
-        how = {"overwrite": overwrite, "json": json, "quiet": quiet}
-        swept = evaluate_sweep.evaluate_sweep(run, asked, work, **how)
-    if not asked.sweep or asked.draws:
-        _ask_and_show(run, asked, work, swept, overwrite=overwrite, json=json, quiet=quiet)
+    found = None
+    with ExitStack() as stack:
+        if asked.sweep and asked.draws:  # once for both: ranks that have parted do not meet again
+            stack.enter_context(together(work.device))
+        if asked.sweep:
+            swept = evaluate_sweep.evaluate_sweep(run, asked, work, **how)
+        if asked.draws or not asked.sweep:
+            found = _answers(run, asked, work, overwrite=overwrite, quiet=quiet)
+    if found is not None:
+        _show(run, found, asked, work, swept, json=json, quiet=quiet)
     elif json and swept:
         console.print_json(swept)
     elif swept and not quiet:
         console.say(f"next: wsi-pipeline report {run}")
 
 
-def _ask_and_show(
-    run: str,
-    asked: "EvaluateConfig",
-    work: "WorkConfig",
-    swept: Mapping[str, Any],
-    *,
-    overwrite: bool,
-    json: bool,
-    quiet: bool,
-) -> None:
-    """Ask the models, draw what was asked for, and print both; the first rank of several does the talking."""
-    from wsi_pipeline.cli import console, evaluate_scores
+def _answers(
+    run: str, asked: "EvaluateConfig", work: "WorkConfig", *, overwrite: bool, quiet: bool
+) -> "EvaluatedModels":
+    """Ask the models; the first rank of several says how far it is."""
     from wsi_pipeline.cli.ask_progress import ask_progress
     from wsi_pipeline.evaluation import evaluate_models
     from wsi_pipeline.loader.world import this_world
     from wsi_pipeline.train.peers import PeerError
 
-    is_first = this_world().rank == 0
     try:
-        with ask_progress(quiet=quiet or not is_first) as observer:
-            found = evaluate_models(
+        with ask_progress(quiet=quiet or this_world().rank > 0) as observer:
+            return evaluate_models(
                 run,
                 models=asked.model,
                 question=asked.question,
@@ -201,11 +202,28 @@ def _ask_and_show(
             )
     except PeerError as error:  # the rank that has ended says why
         raise typer.Exit(1) from error
-    if is_first:
-        done = maps.draw_maps(run, found, asked, work=work, quiet=quiet or json)
-        evaluate_scores.show(found, done, swept, json=json, quiet=quiet)
-        left_out = maps.show_maps(done, json=json, quiet=quiet)
-        if not (json or quiet):
-            console.say(f"next: wsi-pipeline report {run}")
-        if left_out:
-            raise typer.Exit(1)
+
+
+def _show(
+    run: str,
+    found: "EvaluatedModels",
+    asked: "EvaluateConfig",
+    work: "WorkConfig",
+    swept: Mapping[str, Any],
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Draw what was asked for and print all of it; the first rank of several does the talking."""
+    from wsi_pipeline.cli import console, evaluate_scores
+    from wsi_pipeline.loader.world import this_world
+
+    if this_world().rank > 0:
+        return
+    done = maps.draw_maps(run, found, asked, work=work, quiet=quiet or json)
+    evaluate_scores.show(found, done, swept, json=json, quiet=quiet)
+    left_out = maps.show_maps(done, json=json, quiet=quiet)
+    if not (json or quiet):
+        console.say(f"next: wsi-pipeline report {run}")
+    if left_out:
+        raise typer.Exit(1)

@@ -13,14 +13,21 @@ if TYPE_CHECKING:
 
 
 def show_plan(
-    run: str, asked: "EvaluateConfig", work: "WorkConfig", *, json: bool, quiet: bool
+    run: str,
+    asked: "EvaluateConfig",
+    work: "WorkConfig",
+    *,
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
 ) -> None:
     """Print what networks would be asked, and how much of it is left; nothing is written."""
     from wsi_pipeline.cli import console
     from wsi_pipeline.evaluate.ask.tta import VIEWS
 
-    sweeps = _sweeps(run, asked, work) if asked.sweep else ()
-    answers = _answers(run, asked, work) if asked.draws or not asked.sweep else ()
+    sweeps = _sweeps(run, asked, work, overwrite=overwrite) if asked.sweep else ()
+    plain = asked.draws or not asked.sweep
+    answers = _answers(run, asked, work, overwrite=overwrite) if plain else ()
     views = len(VIEWS[asked.tta])
     if json:
         rows = [{**asdict(each), "table": str(each.table)} for each in answers]
@@ -36,7 +43,9 @@ def show_plan(
         console.say("nothing was written (--dry-run)")
 
 
-def _sweeps(run: str, asked: "EvaluateConfig", work: "WorkConfig") -> "tuple[PlannedSweep, ...]":
+def _sweeps(
+    run: str, asked: "EvaluateConfig", work: "WorkConfig", *, overwrite: bool
+) -> "tuple[PlannedSweep, ...]":
     from wsi_pipeline.evaluate.sweep.shift_config import sweeps_of
     from wsi_pipeline.sweep_plan import SweepWanted, planned_sweeps
 
@@ -47,17 +56,24 @@ def _sweeps(run: str, asked: "EvaluateConfig", work: "WorkConfig") -> "tuple[Pla
         places=asked.places,
         replicates=0,
         keep_logits=asked.keep_logits,
-        overwrite=False,
+        overwrite=overwrite,
         work=work,
     )
     return planned_sweeps(wanted, asked.model)
 
 
-def _answers(run: str, asked: "EvaluateConfig", work: "WorkConfig") -> "tuple[PlannedAnswers, ...]":
+def _answers(
+    run: str, asked: "EvaluateConfig", work: "WorkConfig", *, overwrite: bool
+) -> "tuple[PlannedAnswers, ...]":
     from wsi_pipeline.evaluation import planned
 
     return planned(
-        run, models=asked.model, question=asked.question, ensemble=asked.ensemble, work=work
+        run,
+        models=asked.model,
+        question=asked.question,
+        ensemble=asked.ensemble,
+        work=work,
+        overwrite=overwrite,
     )
 
 

@@ -209,6 +209,9 @@ def evaluate_configs(*sources: Mapping[str, Any]) -> tuple[EvaluateConfig, WorkC
     """
     values: dict[str, Any] = {}
     for source in sources:
+        if "slides" in source:  # of every map: those of a section of an earlier source are others
+            for name in _SECTIONS:
+                (values.get(name) or {}).pop("slides", None)
         for key, value in source.items():
             name = _WORDS.get(key, key)
             values[name] = _merged(name, values.get(name), value) if name in _SECTIONS else value

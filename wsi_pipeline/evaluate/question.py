@@ -20,7 +20,7 @@ Part: TypeAlias = Literal["train", "validation", "test", "all"]
 """Of the column that a network was trained by; ``all``: every readable tile."""
 
 Tta: TypeAlias = Literal["none", "flips", "d4"]
-"""Views of a tile that are asked, as in ``evaluate.tta``."""
+"""Views of a tile that are asked, as in ``evaluate.ask.tta``."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 _TEST_WORDS = ("test", "testing")

@@ -26,7 +26,7 @@ def sweep_figure(rows: Sequence[Mapping[str, Any]], *, title: str, level: str) -
     Parameters
     ----------
     rows
-        Of one change at one place, as ``schema.CURVE_COLUMNS`` has them.
+        Of one change at one place, as ``evaluate.sweep.columns.CURVE_COLUMNS`` has them.
     title
         What was changed, and where.
     level

@@ -61,6 +61,16 @@ def test_slides_are_those_of_every_map_unless_it_has_its_own() -> None:
     assert (asked.heat_maps.slides, asked.cam.slides) == (("a",), ("b",))
 
 
+def test_slides_of_a_flag_are_those_of_every_map_whatever_the_file_says() -> None:
+    file = {"heat_maps": {"slides": ["a"], "origin": "canvas"}, "cam": "gradcam"}
+    asked, _ = evaluate_configs(file, {"slides": "b,c"})
+    assert asked.heat_maps is not None
+    assert asked.cam is not None
+    assert (asked.heat_maps.slides, asked.cam.slides) == (("b", "c"), ("b", "c"))
+    assert asked.heat_maps.origin == "canvas"
+    assert file["heat_maps"] == {"slides": ["a"], "origin": "canvas"}
+
+
 def test_how_it_is_carried_out_may_stand_in_the_same_file() -> None:
     _, work = evaluate_configs({"device": "cpu", "threads": 1}, {"workers": 2})
     assert (work.device, work.threads, work.workers) == ("cpu", 1, 2)

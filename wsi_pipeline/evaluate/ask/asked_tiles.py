@@ -172,14 +172,16 @@ def _refuse_unknown(run: str | Path, labels: Column, name: str, classes: tuple[s
     ConfigError
         One is not, or the network has learnt words.
     """
-    learnt: tuple[str, ...] = classes
     if labels.words is not None:
-        found = list(labels.words)
+        unknown = [each for each in labels.words if each not in classes]
     else:
-        found = [f"{each:g}" for each in np.unique(labels.values).tolist()]
-        numbers = tuple(map(str, range(len(classes))))
-        learnt = classes if classes == numbers else ()  # words may look like numbers
-    if labels.values.size and (unknown := [each for each in found if each not in learnt]):
+        numbers = range(len(classes))
+        learnt = (
+            numbers if classes == tuple(map(str, numbers)) else ()
+        )  # words may look like numbers
+        found = np.unique(labels.values).tolist()
+        unknown = [f"{each:.9g}" for each in found if each not in learnt]
+    if labels.values.size and unknown:
         raise ConfigError(
             f"{run}: expected {', '.join(classes)} as {name}, which this network has learnt, got "
             f"{', '.join(unknown[:5])}; label the run alike, or leave those tiles out with where"

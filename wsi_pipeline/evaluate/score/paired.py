@@ -209,7 +209,7 @@ def delong(
         raise ConfigError(
             f"DeLong's test: expected one number per patient, got {len(names)} of {len(np.unique(names))} "
             "patients, whose tiles or slides are alike and no independent witnesses; aggregate them by "
-            "patient, or draw patients (evaluate.paired.differences)"
+            "patient, or draw patients (evaluate.score.paired.differences)"
         )
     if min(positive.sum(), (~positive).sum()) < 2:
         raise ConfigError("DeLong's test: expected two positive and two negative patients or more")

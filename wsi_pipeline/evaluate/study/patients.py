@@ -26,7 +26,7 @@ class _Source:
     def drawn(self, replicates: int) -> Drawn:
         if self.levels is None:
             return drawn_of(read_predictions(self.path), replicates=replicates)
-        return read_drawn(self.path, self.levels, self.classes)
+        return read_drawn(self.path, self.levels, self.classes, replicates=replicates)
 
 
 def nested_of(
@@ -45,12 +45,12 @@ def nested_of(
     reference
         Arm that the others are compared with.
     replicates
-        Draws of patients of predictions; those of sweeps are there.
+        Draws of patients of predictions; those of sweeps are there, and as many.
 
     Raises
     ------
     ConfigError
-        A file is not there.
+        A file is not there, or has other draws.
     """
     cells: dict[Cell, dict[int, _Source]] = {}
     for each in answers:

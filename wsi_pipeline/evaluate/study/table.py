@@ -63,7 +63,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Against:
-    """An arm less the reference, seed by seed; tests as ``evaluate.paired`` has them."""
+    """An arm less the reference, seed by seed; tests as ``score.paired`` has them."""
 
     pairs: int
     mean: float

@@ -77,7 +77,7 @@ class Judgement:
     """What one network is worth at one level."""
 
     row: Mapping[str, Any]
-    """See ``sweep_table.level_scores``."""
+    """See ``sweep.table.level_scores``."""
     drawn: Drawn | None = field(repr=False)
 
 

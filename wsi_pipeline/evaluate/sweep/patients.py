@@ -132,13 +132,15 @@ def mean_drawn(levels: Sequence[Drawn]) -> Drawn:
     )
 
 
-def read_drawn(path: Path, levels: Sequence[float], classes: Sequence[str]) -> Drawn:
+def read_drawn(
+    path: Path, levels: Sequence[float], classes: Sequence[str], *, replicates: int
+) -> Drawn:
     """Return the mean over some levels of a file of draws.
 
     Raises
     ------
     ConfigError
-        There is no such file, or a level is not in it.
+        There is no such file, a level is not in it, or it has more or fewer draws.
     """
     try:
         found = drawn_levels(read_table(path), classes)
@@ -146,4 +148,10 @@ def read_drawn(path: Path, levels: Sequence[float], classes: Sequence[str]) -> D
         raise ConfigError(f"{path}: there is no such file; {_AGAIN}") from error
     if lacking := [each for each in levels if each not in found]:
         raise ConfigError(f"{path}: expected level {lacking[0]:g}, it is not there; {_AGAIN}")
-    return mean_drawn([found[each] for each in levels])
+    mean = mean_drawn([found[each] for each in levels])
+    draws = {len(each) for each in mean.draws.values()}
+    if draws - {replicates}:
+        raise ConfigError(
+            f"{path}: expected {replicates} draws of patients, got {min(draws)}; {_AGAIN}"
+        )
+    return mean

@@ -91,11 +91,20 @@ def test_logits_are_those_of_the_tiles_that_count_in_their_order() -> None:
 
 def test_a_file_without_a_level_or_that_is_gone_says_what_to_do(tmp_path: Path) -> None:
     write_table(tmp_path / "x.parquet", draws_table({2.0: patients().drawn(logits(0))}))
-    assert read_drawn(tmp_path / "x.parquet", [2.0], TWO).patients == 4
+    assert read_drawn(tmp_path / "x.parquet", [2.0], TWO, replicates=50).patients == 4
     with pytest.raises(ConfigError, match=r"expected level 3.*run the study again"):
-        read_drawn(tmp_path / "x.parquet", [2.0, 3.0], TWO)
+        read_drawn(tmp_path / "x.parquet", [2.0, 3.0], TWO, replicates=50)
     with pytest.raises(ConfigError, match="there is no such file; remove the record"):
-        read_drawn(tmp_path / "y.parquet", [2.0], TWO)
+        read_drawn(tmp_path / "y.parquet", [2.0], TWO, replicates=50)
+
+
+def test_a_file_of_other_draws_than_those_of_the_study_is_refused(tmp_path: Path) -> None:
+    drawn = patients(replicates=7).drawn(logits(0))
+    write_table(tmp_path / "x.parquet", draws_table({2.0: drawn}))
+    with pytest.raises(
+        ConfigError, match="expected 50 draws of patients, got 7; remove the record"
+    ):
+        read_drawn(tmp_path / "x.parquet", [2.0], TWO, replicates=50)
 
 
 @pytest.mark.parametrize("own", [0, 1])
