@@ -210,7 +210,11 @@ def together_asked(members: Sequence[Member]) -> list[list[Member]]:
     for each in members:
         config = each.trained.config
         put = each.shortcut  # which tiles carry it depends on the labels that a network has learnt
-        carried = None if put is None else (put.config.digest(), sha256(put.carries).hexdigest())
+        carried = (
+            None
+            if put is None
+            else (put.config.digest(), sha256(put.carries.tobytes()).hexdigest())
+        )
         inputs = (inputs_of(config), each.question.shortcut, carried)
         run = str(each.tiles.rows.runs[0].path)
         key = key_of(run, each.condition, each.tiles.images_digest(), inputs)
