@@ -77,7 +77,7 @@ class Against:
     least_p: float
     """Below which the latter cannot come with so many pairs."""
     nested: Interval | None = None
-    """Over seeds and patients together; None where nothing is stored of single tiles."""
+    """Over seeds and patients together; None of scores that are not drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Summary:
     against: Against | None
     """None of the reference itself, or where no seed is common to both."""
     nested: Interval | None = None
-    """Of the mean over seeds and patients together; None where nothing is stored of single tiles."""
+    """Of the mean over seeds and patients together; None of scores that are not drawn."""
     paper: tuple[float, float | None] | None
     """Mean and standard deviation that the paper gives."""
 
