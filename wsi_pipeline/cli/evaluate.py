@@ -50,7 +50,11 @@ TTA = Annotated[
 ]
 REPLICATES = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Draws of patients of each interval.", show_default="2000"),
+    typer.Option(
+        metavar="N",
+        help="Draws of patients of each interval; none of --sweep.",
+        show_default="2000",
+    ),
 ]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", help="Ask again what is there already.")]
 DRY_RUN = Annotated[

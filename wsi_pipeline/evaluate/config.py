@@ -84,8 +84,8 @@ class EvaluateConfig(Config):
     replicates: int = Field(
         REPLICATES,
         ge=0,
-        description="Draws of patients of each interval; 0: no intervals ([what they "
-        "are](../concepts/statistics.md)).",
+        description="Draws of patients of each interval of predictions; 0: no intervals ([what they "
+        "are](../concepts/statistics.md)). The last command's number holds.",
         json_schema_extra=expected("a number of draws, 0 or more"),
     )
     sweep: _Several = Field(

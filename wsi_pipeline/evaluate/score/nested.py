@@ -207,7 +207,9 @@ def nested_interval(
         As for ``interval_of``.
     """
     means = np.take_along_axis(drawn.T, picked, axis=1).mean(axis=1)
-    of_patients = float(np.nanvar(drawn.mean(axis=0)))
+    of_draws = drawn.mean(axis=0)
+    known = of_draws[~np.isnan(of_draws)]
+    of_patients = float(known.var()) if known.size else 0.0
     of_seeds = float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
     n = max(effective, 2.0)
     least = of_patients**2 / (n - 1) + of_seeds**2 / max(len(values) - 1, 1)

@@ -14,7 +14,7 @@ from tests.said import drawn_predictions, predictions_of
 from tests.strategies import seeds
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.evaluate.predictions import Predictions
-from wsi_pipeline.evaluate.score.nested import drawn_of, over_repeats, repeated
+from wsi_pipeline.evaluate.score.nested import drawn_of, nested_interval, over_repeats, repeated
 from wsi_pipeline.evaluate.score.paired import delong, differences, paired, unpaired
 from wsi_pipeline.evaluate.score.table import score_table
 from wsi_pipeline.train.metrics import area_under_roc
@@ -170,6 +170,13 @@ def test_seeds_that_scatter_make_the_interval_wider_and_few_of_them_wider_still(
     alike = [repeats[2]] * 5
     assert width(repeats) > 1.2 * width(alike)
     assert width([repeats[0], repeats[4]]) > width(repeats)
+
+
+def test_a_score_that_no_draw_has_gets_no_interval_and_no_warning() -> None:
+    drawn, picked = np.full((3, 40), np.nan), np.zeros((40, 3), np.int64)
+    found = nested_interval(np.array([0.1, 0.2, 0.3]), drawn, picked, patients=8, effective=8)
+    assert (found.low, found.high) == (None, None)
+    assert "40 of 40 resamples" in found.note
 
 
 def test_differences_of_repeats_are_drawn_with_the_same_seeds_and_patients() -> None:
