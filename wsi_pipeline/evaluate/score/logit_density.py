@@ -12,6 +12,7 @@ from wsi_pipeline.train.weighted import mean_and_std, quantiles
 
 GRID_POINTS = 240
 _TAILS = (0.0005, 0.9995)  # of the weight: beyond them a curve is on its axis
+_FAR_OUT = 3.0  # interquartile ranges beyond the quartiles (Tukey, Exploratory Data Analysis, 1977)
 _BANDWIDTHS = 3.0  # beyond the tails: a Gaussian's mass there is 0.1 %
 _LEAST_BANDWIDTH = 0.5  # points of the grid: of a class whose logits are all the same
 
@@ -25,6 +26,8 @@ class Density:
     values: Floats = field(repr=False)
     """Per logit, ``(240,)``."""
     mean: float
+    beyond: float
+    """Share of the tiles that lie beyond the places."""
 
 
 def densities(parts: Mapping[str, Judged]) -> tuple[Floats, tuple[Density, ...]]:
@@ -32,7 +35,8 @@ def densities(parts: Mapping[str, Judged]) -> tuple[Floats, tuple[Density, ...]]
 
     Gaussian kernels, one bandwidth a curve: 0.9 min(standard deviation, interquartile range / 1.34) n^(-1/5)
     (Silverman), n the tiles that the weights are worth. The places reach from the 0.05 % to the 99.95 %
-    quantile; what lies beyond is not drawn.
+    quantile of every curve, but not far out (three interquartile ranges beyond its quartiles): a few logits
+    of -1000 would leave no room for the others. What lies beyond is not drawn, and counted.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def densities(parts: Mapping[str, Judged]) -> tuple[Floats, tuple[Density, ...]]
     if not held:
         return np.zeros(0), ()
     widths = [_bandwidth(values, weights) for *_, values, weights in held]
-    ends = [quantiles(values, weights, _TAILS) for *_, values, weights in held]
+    ends = [_ends(values, weights) for *_, values, weights in held]
     reach = _BANDWIDTHS * max(*widths, 1e-3)
     low, high = min(each[0] for each in ends) - reach, max(each[1] for each in ends) + reach
     grid = np.linspace(low, high, GRID_POINTS)
@@ -58,9 +62,19 @@ def densities(parts: Mapping[str, Judged]) -> tuple[Floats, tuple[Density, ...]]
             part=part,
             values=_smoothed(values, weights, grid, width),
             mean=float(np.average(values, weights=weights)),
+            beyond=float(weights[(values < low) | (values > high)].sum() / weights.sum()),
         )
         for (name, part, values, weights), width in zip(held, widths, strict=True)
     )
+
+
+def _ends(values: Floats, weights: Floats) -> tuple[float, float]:
+    """Return between which values a class is drawn."""
+    low, lower, upper, high = quantiles(values, weights, (_TAILS[0], 0.25, 0.75, _TAILS[1]))
+    reach = _FAR_OUT * (upper - lower)
+    if reach == 0:
+        return low, high
+    return max(low, lower - reach), min(high, upper + reach)
 
 
 def _bandwidth(values: Floats, weights: Floats) -> float:
@@ -98,7 +112,7 @@ def clouds(
     """Return edges along both logits, ``(cells + 1,)``, and each part's tiles of each class in the cells.
 
     Both axes have the same ends, so that the boundary, where both logits are equal, is the diagonal. Tiles
-    beyond the 0.05 % and 99.95 % quantiles of all logits are in the outermost cells.
+    beyond the ends, which are those of a density of all logits, are in the outermost cells.
 
     Parameters
     ----------
@@ -118,7 +132,7 @@ def clouds(
     z = np.concatenate([each.logits.ravel() for each in kept.values()]).astype(np.float64)
     if not z.size:
         return np.zeros(0), ()
-    low, high = np.quantile(z, _TAILS)
+    low, high = _ends(z, np.ones(len(z)))
     edges = np.linspace(low, high if high > low else low + 1.0, cells + 1)
     found = [
         _cloud(each, number, part, edges)
