@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from wsi_pipeline.evaluate.ask.asked_tiles import inputs_of
 from wsi_pipeline.evaluate.ask.ensembles import Chosen, chosen_models
 from wsi_pipeline.evaluate.ask.observer import AskObserver, SilentAskObserver
-from wsi_pipeline.evaluate.ask.part_files import PartFiles
+from wsi_pipeline.evaluate.ask.part_files import PartFiles, forget_empty
 from wsi_pipeline.evaluate.question import Part, Question, key_of
 from wsi_pipeline.evaluate.sweep.answers import (
     Judgement,
@@ -41,7 +41,13 @@ from wsi_pipeline.questions import ask_of
 from wsi_pipeline.report.sweep_figure import sweep_figure
 from wsi_pipeline.schema import SCHEMA_VERSION
 from wsi_pipeline.stages.lease import sole_use_of
-from wsi_pipeline.sweep_plan import SweepCandidate, SweepWanted, asked_together, sweep_candidate
+from wsi_pipeline.sweep_plan import (
+    SweepCandidate,
+    SweepWanted,
+    asked_together,
+    sweep_candidate,
+    with_known,
+)
 from wsi_pipeline.tables import read_table, write_pieces, write_table
 from wsi_pipeline.train.config import WorkConfig
 from wsi_pipeline.train.looking import batches_on
@@ -172,12 +178,13 @@ def _ask(
         peers=peers,
         observer=observer,
     )
-    with _parts_held(parts, peers):
+    with _tables_held([each.files.parts for each in group], peers):
         one_pass.ask(batches_on(images.wanted_on, tiles, wanted.work), parts)
         found = _judged(group, levels, wanted, parts, peers)
         if peers.is_first:
             for each in group:
-                _write(each, {level: found[each.name, level] for level in levels}, wanted, parts)
+                answers = {level: found[each.name, level] for level in levels}
+                _write(with_known(each, wanted), answers, wanted, parts)
             parts.remove()
 
 
@@ -199,22 +206,20 @@ def _judged(
 
 
 @contextmanager
-def _parts_held(parts: PartFiles, peers: Peers) -> Iterator[None]:
-    """Keep other commands from asking the same meanwhile.
+def _tables_held(folders: Sequence[Path], peers: Peers) -> Iterator[None]:
+    """Keep other commands from asking the same, and from writing tables of any of these models, meanwhile.
 
     Raises
     ------
     ConfigError
         One does.
     """
-    if not peers.is_first:
+    with ExitStack() as stack:
+        for folder in sorted(folders) if peers.is_first else ():
+            stack.callback(forget_empty, folder)
+            otherwise = "wait for it to end: it sweeps the same"
+            stack.enter_context(sole_use_of(folder, otherwise=otherwise))
         yield
-        return
-    try:
-        with sole_use_of(parts.above, otherwise="wait for it to end: it asks the same"):
-            yield
-    finally:
-        parts.forget()
 
 
 def _loader(found: SweepCandidate, wanted: SweepWanted, *, plain: bool = False) -> TileLoader:
@@ -239,7 +244,7 @@ def _loader(found: SweepCandidate, wanted: SweepWanted, *, plain: bool = False) 
 def _write(
     each: SweepCandidate, found: Mapping[Level, Judgement], wanted: SweepWanted, parts: PartFiles
 ) -> None:
-    """Write a network's tables: the rows that were known and those that are new."""
+    """Write a network's tables: the rows that are known by now and those that are new."""
     for sweep, place in wanted.each:
         key = (sweep.shift, place)
         rows = [*each.rows[key], *rows_of(sweep, place, found)]

@@ -190,11 +190,11 @@ def sweep_candidate(name: str, wanted: SweepWanted, device: torch.device) -> Swe
         rows={},
         drawn={},
     )
-    return _with_known(found, wanted)
+    return with_known(found, wanted)
 
 
-def _with_known(found: SweepCandidate, wanted: SweepWanted) -> SweepCandidate:
-    """Return a network with what its tables have.
+def with_known(found: SweepCandidate, wanted: SweepWanted) -> SweepCandidate:
+    """Return a network with what its tables have by now.
 
     Raises
     ------

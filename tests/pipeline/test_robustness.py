@@ -32,6 +32,8 @@ from wsi_pipeline.pixels import resized_by_area  # noqa: E402
 from wsi_pipeline.questions import ask_of  # noqa: E402
 from wsi_pipeline.report.sweep_figure import sweep_figure  # noqa: E402
 from wsi_pipeline.robustness import Swept, sweep  # noqa: E402
+from wsi_pipeline.stages.lease import sole_use_of  # noqa: E402
+from wsi_pipeline.sweep_plan import asked_together  # noqa: E402
 from wsi_pipeline.tables import read_table, table_metadata  # noqa: E402
 from wsi_pipeline.tiles.metrics import laplacian_variance  # noqa: E402
 from wsi_pipeline.train.config import WorkConfig  # noqa: E402
@@ -268,6 +270,35 @@ def test_several_networks_are_asked_in_one_pass_and_say_what_each_says_alone(
     both = sweep(own, model=["wd-0", "sd-2"], sweeps=SWEEPS, work=CPU)
     assert both.curves == own / "models" / "sd" / "sweeps" / "curves" / "test-with-wd.parquet"
     assert pd.read_parquet(swept.curves).equals(curves)
+
+
+def test_no_other_command_sweeps_any_of_the_models_meanwhile(run: Path) -> None:
+    parts = run / "models" / "averaged" / "sweeps" / "test.parts"
+    asked: dict[str, Any] = {"model": ["plain", "averaged"], "sweeps": ["noise:9"], "work": CPU}
+    with (
+        sole_use_of(parts, otherwise="wait"),
+        pytest.raises(
+            ConfigError, match=r"working there: .*wait for it to end: it sweeps the same"
+        ),
+    ):
+        sweep(run, **asked)
+    sweep(run, **asked)
+    assert not parts.exists()
+
+
+def test_levels_that_another_command_has_written_since_stay(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning = "wsi_pipeline.robustness.asked_together"
+
+    def late(*planned: Any) -> Any:  # noqa: ANN401
+        monkeypatch.setattr(planning, asked_together)
+        sweep(run, model="plain", sweeps=["saturation:0.2"], work=CPU)
+        return asked_together(*planned)
+
+    monkeypatch.setattr(planning, late)
+    found = sweep(run, model="plain", sweeps=["saturation:0.3"], work=CPU)
+    assert {0.2, 0.3} <= set(rows_of(found)["level"])
 
 
 def test_another_run_has_tables_of_its_own_and_no_other_takes_their_name(

@@ -153,11 +153,16 @@ class PartFiles:
 
     def forget(self) -> None:
         """Remove the empty folders around the parts, once nobody holds a lease in them."""
-        if is_remote(self.above):
-            return
-        for folder in (self.above / ".state" / "leases", self.above / ".state", self.above):
-            with suppress(OSError):  # somebody has begun again meanwhile
-                folder.rmdir()
+        forget_empty(self.above)
+
+
+def forget_empty(above: Path) -> None:
+    """Remove the folder of parts and of its leases, where nothing is in them any more."""
+    if is_remote(above):
+        return
+    for folder in (above / ".state" / "leases", above / ".state", above):
+        with suppress(OSError):  # somebody has begun again meanwhile
+            folder.rmdir()
 
 
 def stretches(numbers: list[int]) -> Iterator[list[int]]:
