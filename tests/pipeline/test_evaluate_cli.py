@@ -156,8 +156,8 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
         r"cam: method: expected gradcam or hirescam, got 'lime'",
     ),
     "an unknown slide": (
-        (*NET, "--heat-maps", "png", "--slides", "me"),
-        r"slides: no predictions of me; there are tiles_test",
+        (*NET, "--part", "all", "--heat-maps", "png", "--slides", "tiles_tset"),
+        r"slides: .*RUN has no tiles_tset \(did you mean tiles_test\?\); there are tiles_test",
     ),
     "slides of nothing": (
         (*NET, "--slides", "tiles_test"),

@@ -144,6 +144,7 @@ def evaluate(
     )
     asked, work = evaluate_configs(read_yaml(config) if config else {}, flags)
     options.refuse_own_run(run, [asked.on] if asked.on else [], flag="on")
+    maps.refuse_lost_slides(run, asked)
     if dry_run:
         show_plan(run, asked, work, overwrite=overwrite, json=json, quiet=quiet)
         return

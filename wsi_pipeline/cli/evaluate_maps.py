@@ -44,6 +44,29 @@ SLIDES = Annotated[
     ),
 ]
 
+_NAMED = 5
+
+
+def refuse_lost_slides(run: str, asked: "EvaluateConfig") -> None:
+    """Refuse names of slides that the run has not, before any tile is asked for.
+
+    Raises
+    ------
+    ConfigError
+        There is one.
+    """
+    from wsi_pipeline.config import did_you_mean, first_of
+    from wsi_pipeline.errors import ConfigError
+    from wsi_pipeline.manifest import manifest_files
+
+    on = asked.question.run(run)
+    known = manifest_files(on) if asked.slides_named else {}
+    if lost := [name for name in asked.slides_named if name not in known]:
+        raise ConfigError(
+            f"slides: {on} has no {', '.join(lost)}{did_you_mean(lost[0], known)}; there are "
+            f"{first_of(known, _NAMED)}"
+        )
+
 
 def draw_maps(
     run: str, found: "EvaluatedModels", asked: "EvaluateConfig", *, work: "WorkConfig", quiet: bool

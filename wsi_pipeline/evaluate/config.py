@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -192,6 +193,12 @@ class EvaluateConfig(Config):
     def places(self) -> tuple[Place, ...]:
         """What sweeps change."""
         return PLACES if self.apply_at == "both" else (self.apply_at or "source",)
+
+    @property
+    def slides_named(self) -> tuple[str, ...]:
+        """slide_ids of which maps are drawn; none where they are of all."""
+        named = [each.slides or () for each in (self.heat_maps, self.cam) if each is not None]
+        return tuple(dict.fromkeys(chain.from_iterable(named)))
 
     @property
     def draws(self) -> bool:
