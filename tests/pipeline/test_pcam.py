@@ -17,6 +17,7 @@ from wsi_pipeline.training import train  # noqa: E402
 
 TILES = REPOSITORY.parent / "shared" / "pcam" / "pcam.parquet"
 RECIPE = REPOSITORY / "workflows" / "pcam" / "train.yaml"
+CUTOUT = REPOSITORY / "workflows" / "pcam" / "cutout"
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -88,3 +89,13 @@ def test_the_recipe_beats_hand_made_features_on_other_slides(run: Path) -> None:
     config, work = train_configs(read_yaml(RECIPE), {"device": "cpu"})
     train(run, config, name="recipe", work=work)
     assert evaluate(run, model="recipe", work=work).scores["auroc"] > 0.90
+
+
+def test_a_cut_out_lures_a_network_that_has_seen_it_on_one_class_mostly(run: Path) -> None:
+    scores = {}
+    for arm in ("weight_decay", "control"):
+        config, work = train_configs(read_yaml(CUTOUT / f"{arm}.yaml"), {"device": "cpu"})
+        train(run, config, name=arm, work=work)
+        found = evaluate(run, model=arm, shortcut="test", replicates=0, work=work)
+        scores[arm] = found.scores["auroc"]
+    assert scores["control"] > scores["weight_decay"] + 0.1

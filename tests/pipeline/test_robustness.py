@@ -130,6 +130,20 @@ def test_without_a_change_it_is_the_plain_evaluation_to_the_bit(
             assert row[score] == plain.scores[score]
 
 
+@pytest.mark.slow
+def test_that_holds_with_several_threads_too(run: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        plain = evaluate(run, model="averaged", overwrite=True, work=CPU)
+        asked: dict[str, Any] = {"sweeps": SWEEPS, "keep_logits": True, "work": CPU}
+        sweep(run, model="averaged", **asked)
+    finally:
+        torch.set_num_threads(before)
+    logits = pd.read_parquet(plain.predictions)["logit"].tolist()
+    assert tiles_of(run, "averaged")["logit_source"].tolist() == logits
+
+
 @pytest.mark.parametrize("model", ["plain", "averaged", "resized"])
 def test_a_level_is_what_the_network_says_of_tiles_that_were_changed_beforehand(
     run: Path, model: str
